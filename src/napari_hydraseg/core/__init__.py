@@ -1,0 +1,75 @@
+"""The public API without screen: no Qt, no napari, importable on a cluster node.
+
+Every name is imported from its module on first use, so that ``import
+napari_hydraseg.core`` is quick and needs no torch.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_HOMES = {
+    "types": (
+        "Checkpoint",
+        "FinetuneResult",
+        "ModelInfo",
+        "ModelSpec",
+        "Progress",
+        "Report",
+        "Segmentation",
+        "ShiftReport",
+        "SourceGrid",
+        "Steps",
+        "Volume",
+        "finish",
+    ),
+    "errors": ("HydraSegError",),
+    "io": (
+        "load_segmentation",
+        "load_volume",
+        "save_segmentation",
+    ),
+    "checkpoint": ("load_checkpoint", "save_checkpoint"),
+    "models": (
+        "add_model",
+        "export_model",
+        "get_model",
+        "list_models",
+        "remove_model",
+    ),
+    "networks": ("build", "network"),
+    "inference": ("encode", "segment"),
+    "finetune": ("finetune",),
+    "pretrain": ("pretrain",),
+    "shift": ("mmd", "mmd_test", "shift"),
+    "metrics": (
+        "accuracy",
+        "dice",
+        "evaluate",
+        "hausdorff95_mm",
+        "hausdorff_mm",
+        "iou",
+        "mean_surface_distance_mm",
+        "precision",
+        "sensitivity",
+        "specificity",
+        "summarise",
+        "surface_dice",
+    ),
+    "report": ("describe", "write_report"),
+    "phantom": ("heart_phantom",),
+}
+_MODULES = {name: module for module, names in _HOMES.items() for name in names}
+
+__all__ = sorted(_MODULES)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(import_module(f"{__name__}.{_MODULES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return __all__
