@@ -1,0 +1,267 @@
+"""The plan of the house, proved from the source: who may import whom."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import napari_hydraseg
+
+PACKAGE = "napari_hydraseg"
+SOURCE = Path(napari_hydraseg.__file__).parent
+FILES = sorted(
+    path
+    for path in SOURCE.rglob("*.py")
+    if "weights" not in path.relative_to(SOURCE).parts
+)
+
+# Imports run down only. Wide gaps part the chains of a floor, `>` orders the rooms of
+# a chain, commas part rooms that do not know each other. "core" is its public face.
+FLOORS = """
+5  cli > demo > gui/panel > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models > gui/layers, gui/worker > gui/nouns > gui/colours > gui > core
+4  core/transfer > core/report
+3  core/finetune, core/pretrain, core/shift > core/inference
+2  core/convert > core/models > core/checkpoint   core/training > core/losses, core/augment
+1  core/io > core/io/* > core/io/frame > core/io/atomic   core/grid   core/metrics > core/_surfaces   core/phantom   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
+0  core/types   core/errors   version
+"""  # noqa: E501 - one floor a line, as in a drawing
+
+WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PySide6", "PyQt6", "PyQt5"}
+NEVER = {
+    "pickle": "a pickle can run code",
+    "dill": "a pickle can run code",
+    "joblib": "its files are pickles",
+    "requests": "nothing is downloaded or sent",
+    "socket": "nothing is downloaded or sent",
+    "http": "nothing is downloaded or sent",
+    "urllib": "nothing is downloaded or sent",
+    "torchvision": "it does not import beside a CPU build of torch",
+    "timm": "we write the networks ourselves",
+    "segmentation_models_pytorch": "we write the networks ourselves",
+    "monai": "it is the tests' oracle, not a part of the work",
+}
+WHEN_USED = {
+    "matplotlib",
+    "sklearn",
+    "pydicom",
+    "h5py",
+    "SimpleITK",
+    "nrrd",
+    "highdicom",
+}
+WITHOUT_TORCH = ("types", "errors", "io", "grid", "metrics", "checkpoint", "models")
+
+Place = tuple[int, int, int]  # floor, chain, steps below the head of the chain
+
+
+@cache
+def rooms() -> dict[str, Place]:
+    """Read the drawing."""
+    places = {}
+    for line in FLOORS.strip().splitlines():
+        floor, plan = line.split(maxsplit=1)
+        for chain, text in enumerate(re.split(r"\s{2,}", plan)):
+            for step, group in enumerate(text.split(" > ")):
+                for room in group.split(", "):
+                    places[room] = (int(floor), chain, step)
+    return places
+
+
+def place(room: str) -> Place | None:
+    """Where a room is; a name wins over a pattern, a narrow pattern over a wide one."""
+    patterns = sorted(rooms(), key=lambda name: ("*" in name, -len(name)))
+    return next((rooms()[name] for name in patterns if fnmatch(room, name)), None)
+
+
+def room_of(module: str) -> str:
+    """Name the room of a module: ``napari_hydraseg.core.grid`` is ``core/grid``."""
+    return module.removeprefix(PACKAGE).strip(".").replace(".", "/") or "version"
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(SOURCE).with_suffix("").parts
+    return ".".join((PACKAGE, *(part for part in parts if part != "__init__")))
+
+
+MODULES = {module_of(path): path for path in FILES}
+
+
+def imports(tree: ast.AST, module: str, *, package: bool) -> list[tuple[int, str]]:
+    """List what is imported anywhere in a file, as (line, module)."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found += [(node.lineno, alias.name) for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            base = node.module or ""
+            if node.level:
+                parts = module.split(".")
+                keep = len(parts) - node.level + package
+                base = ".".join([*parts[:keep], *filter(None, [base])])
+            names = [f"{base}.{alias.name}" for alias in node.names]
+            found += [(node.lineno, n if n in MODULES else base) for n in names]
+    return found
+
+
+@cache
+def imports_of(path: Path) -> list[tuple[int, str]]:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    return imports(tree, module_of(path), package=path.name == "__init__.py")
+
+
+def top_level(path: Path) -> ast.Module:
+    """Keep of a file only the imports that run when it is imported."""
+    body = ast.parse(path.read_text(encoding="utf-8")).body
+    return ast.Module(
+        [n for n in body if isinstance(n, ast.Import | ast.ImportFrom)], []
+    )
+
+
+def goes_down(importer: str, imported: str) -> bool:
+    """Tell whether one room may import another."""
+    above, below = place(importer), place(imported)
+    if importer == imported:
+        return True
+    if above is None or below is None:
+        return False
+    if above[0] != below[0]:
+        return above[0] > below[0]
+    return above[1] == below[1] and above[2] < below[2]
+
+
+def run(code: str) -> str:
+    """Run code in a fresh interpreter and return what it printed."""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_every_file_has_its_place(path):
+    room = room_of(module_of(path))
+    assert place(room), f"{room} has no place: put it into FLOORS, where it belongs"
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_imports_run_down_only(path):
+    room = room_of(module_of(path))
+    wrong = [
+        f"line {line}: {room} imports {room_of(module)}"
+        for line, module in imports_of(path)
+        if module.partition(".")[0] == PACKAGE
+        if not goes_down(room, room_of(module))
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("importer", "imported", "allowed"),
+    [
+        ("cli", "core", True),
+        ("gui/panel", "gui/segment", True),
+        ("gui/segment", "gui/panel", False),
+        ("gui/load", "gui/segment", False),
+        ("core/finetune", "core/inference", True),
+        ("core/inference", "core/finetune", False),
+        ("core/finetune", "core/shift", False),
+        ("core/grid", "core/io/nifti", False),
+        ("core/networks/hydranet", "core/networks/_blocks", True),
+        ("core/networks/hydranet", "core/networks/unet3d", False),
+        ("core/models", "core/training", False),
+        ("core/grid", "core", False),
+        ("core/types", "core/grid", False),
+    ],
+)
+def test_the_drawing_means_what_it_says(importer, imported, allowed):
+    assert goes_down(importer, imported) is allowed
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "from .segment import x",
+        "from ..gui.segment import x",
+        "import napari_hydraseg.gui.segment",
+        "def f():\n    from napari_hydraseg.gui.segment import x",
+        "if TYPE_CHECKING:\n    from napari_hydraseg.gui.segment import x",
+    ],
+)
+def test_the_proof_sees_every_way_to_import(code):
+    found = imports(ast.parse(code), f"{PACKAGE}.gui.layers", package=False)
+    assert [room_of(module) for _, module in found] == ["gui/segment"]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_only_the_window_knows_napari_and_qt(path):
+    if room_of(module_of(path)).partition("/")[0] == "gui":
+        return
+    roots = {module.partition(".")[0] for _, module in imports_of(path)}
+    assert not roots & WINDOW
+
+
+@pytest.mark.parametrize("name", ["cli", "demo"])
+def test_the_shell_opens_the_window_only_when_asked(name):
+    path = MODULES[f"{PACKAGE}.{name}"]
+    found = imports(top_level(path), f"{PACKAGE}.{name}", package=False)
+    assert not [module for _, module in found if module.startswith(f"{PACKAGE}.gui")]
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_nothing_imports_what_we_swore_off(path):
+    roots = {module.partition(".")[0] for _, module in imports_of(path)}
+    assert not {root: NEVER[root] for root in roots & set(NEVER)}
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_only_the_shell_prints(path):
+    if module_of(path).removeprefix(f"{PACKAGE}.") in {"cli", "demo"}:
+        return
+    calls = [
+        node.lineno
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Call) and getattr(node.func, "id", "") == "print"
+    ]
+    assert not calls
+
+
+@pytest.mark.parametrize("name", WITHOUT_TORCH)
+def test_reading_and_measuring_need_no_torch(name):
+    code = f"import sys, {PACKAGE}.core.{name}; print('torch' in sys.modules)"
+    assert run(code) == "False"
+
+
+def test_importing_the_package_is_light():
+    code = (
+        "import sys, time\n"
+        "before, start = set(sys.modules), time.process_time()\n"
+        f"import {PACKAGE}\n"
+        "spent = time.process_time() - start\n"
+        "roots = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        f"roots -= sys.stdlib_module_names | {{'{PACKAGE}'}}\n"
+        "print(spent < 0.1, *sorted(roots))"
+    )
+    assert run(code) == "True"
+
+
+def test_importing_the_public_face_needs_no_heavy_library():
+    heavy = "torch monai sklearn skimage scipy nibabel pydicom matplotlib napari qtpy"
+    code = (
+        f"import sys; from {PACKAGE} import core\n"
+        f"print(*[name for name in {heavy.split()} if name in sys.modules])"
+    )
+    assert run(code) == ""
+
+
+@pytest.mark.parametrize("path", FILES, ids=module_of)
+def test_libraries_that_few_verbs_need_wait_until_they_are_used(path):
+    found = imports(top_level(path), module_of(path), package=False)
+    assert not {module.partition(".")[0] for _, module in found} & WHEN_USED
