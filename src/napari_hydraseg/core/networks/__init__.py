@@ -1,0 +1,130 @@
+"""Networks, one file each, found by looking in this folder.
+
+A file ``NAME.py`` offers ``NDIM`` (2 or 3), ``STRIDE`` (the side of an input is padded
+to a multiple of it inside the network), ``SOURCE`` (paper, DOI, departures from it) and
+``build(in_channels, heads, **options) -> nn.Module``. The module has ``.encoder``
+(image -> list of feature maps, finest first), ``.heads`` (``nn.ModuleDict``: name ->
+decoder of that list) and ``forward(x, heads=None) -> {head: logits}``.
+"""
+
+from importlib import import_module
+from pkgutil import iter_modules
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from ..errors import CorruptWeights, IncompatibleWeights, UnknownModel
+from ..types import Checkpoint, ModelSpec
+
+NETWORKS = tuple(
+    sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
+)
+
+
+def module_of(name: str) -> ModuleType:
+    """Return the file of a network.
+
+    Parameters
+    ----------
+    name : str
+        One of `NETWORKS`.
+
+    Raises
+    ------
+    UnknownModel
+        If there is no such network.
+    """
+    if name not in NETWORKS:
+        raise UnknownModel(
+            f"The model wants the network {name!r}; known are {', '.join(NETWORKS)}.",
+            "Upgrade napari-hydraseg.",
+        )
+    return import_module(f"{__name__}.{name}")
+
+
+def build(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
+    """Build a network with fresh weights.
+
+    Parameters
+    ----------
+    spec : ModelSpec
+        Network, channels, heads and options.
+    seed : int
+        Of the initial weights. The global random state is left as it was.
+
+    Returns
+    -------
+    nn.Module
+        In training mode; ``forward(x, heads=None) -> {head: logits}``.
+    """
+    file = module_of(spec.network)
+    options: dict[str, Any] = dict(spec.options)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        heads = {name: len(classes) for name, classes in spec.heads.items()}
+        made: nn.Module = file.build(len(spec.channels), heads, **options)
+    return made
+
+
+def network(checkpoint: Checkpoint) -> nn.Module:
+    """Rebuild the network of a checkpoint with its weights, in eval mode.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        From `get_model` or `load_checkpoint`.
+
+    Returns
+    -------
+    nn.Module
+        float32, on the CPU.
+
+    Raises
+    ------
+    IncompatibleWeights
+        If names or shapes differ; nothing is then loaded.
+    CorruptWeights
+        If a weight is not a finite number.
+    """
+    made = build(checkpoint.spec)
+    wanted = {k: tuple(v.shape) for k, v in made.state_dict().items()}
+    came = {k: tuple(v.shape) for k, v in checkpoint.weights.items()}
+    if wanted != came:
+        raise IncompatibleWeights(_differences(wanted, came), "Choose another file.")
+    for name, value in checkpoint.weights.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CorruptWeights(
+                f"The weights {name} hold values that are no numbers.",
+                "Get the model file again.",
+            )
+    made.load_state_dict(
+        {
+            name: torch.from_numpy(
+                value.astype(np.float32) if value.dtype.kind == "f" else value.copy()
+            )
+            for name, value in checkpoint.weights.items()
+        }
+    )
+    return made.eval()
+
+
+def weights_of(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
+    """Copy the tensors of a network into arrays, by name."""
+    return {
+        name: value.detach().cpu().numpy().copy()
+        for name, value in module.state_dict().items()
+    }
+
+
+def _differences(wanted: dict[str, Any], came: dict[str, Any]) -> str:
+    differing = sorted(
+        name for name in wanted.keys() | came.keys() if wanted.get(name) != came.get(name)
+    )
+    shown = ", ".join(
+        f"{name} {came.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}"
+        for name in differing[:3]
+    )
+    return f"{len(differing)} tensors do not fit the network: {shown}."

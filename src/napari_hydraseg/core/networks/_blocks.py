@@ -1,0 +1,78 @@
+"""What several networks share: padding, and the forward pass of the contract."""
+
+from collections.abc import Iterable
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+Norm = Literal["batch", "instance"]
+
+
+def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
+    """Pad the far sides of an image with its edge values.
+
+    Parameters
+    ----------
+    x : Tensor, shape (n, c, *size)
+        Two or three spatial dimensions.
+    stride : int
+        Every side of the answer is a multiple of it.
+    """
+    sizes = x.shape[2:]
+    pads: list[int] = []
+    for size in reversed(sizes):
+        pads += [0, -size % stride]
+    return F.pad(x, pads, mode="replicate") if any(pads) else x
+
+
+class MultiHead(nn.Module):
+    """One encoder, many decoders.
+
+    Parameters
+    ----------
+    encoder : nn.Module
+        Image -> list of feature maps, finest first.
+    heads : dict of str to nn.Module
+        Name -> decoder of that list, answering with logits of the image's size.
+    stride : int
+        Sides are padded to a multiple of it, and the answer cropped again.
+    """
+
+    def __init__(
+        self, encoder: nn.Module, heads: dict[str, nn.Module], stride: int
+    ) -> None:
+        super().__init__()
+        self.encoder = encoder
+        self.heads = nn.ModuleDict(heads)
+        self.stride = stride
+
+    def forward(
+        self, x: Tensor, heads: Iterable[str] | None = None
+    ) -> dict[str, Tensor]:
+        """Compute logits.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, c, *size)
+            Any size.
+        heads : iterable of str, optional
+            Which heads; all by default.
+
+        Returns
+        -------
+        dict of str to Tensor
+            Head -> logits of shape (n, class, *size).
+        """
+        features = self.encoder(pad_to_multiple(x, self.stride))
+        inside = (..., *(slice(size) for size in x.shape[2:]))
+        wanted = self.heads.keys() if heads is None else heads
+        return {name: self.heads[name](features)[inside] for name in wanted}
+
+
+def normalisation(norm: Norm, channels: int, *, ndim: int) -> nn.Module:
+    """Make a batch or instance normalisation for 2-D or 3-D maps."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels) if ndim == 2 else nn.BatchNorm3d(channels)
+    kind = nn.InstanceNorm2d if ndim == 2 else nn.InstanceNorm3d
+    return kind(channels, affine=True)

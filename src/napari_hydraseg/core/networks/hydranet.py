@@ -1,0 +1,125 @@
+"""HydraNet: one shared 2-D encoder, one light decoder for each organ.
+
+The family of the published HydraNet (github.com/Shirialmog/HydraNet): a DenseNet-121
+encoder and a decoder per organ. Departures: the default encoder is EfficientNet-Lite0,
+an eighth of the operations; skip connections are on (``skips=False`` is the published
+form); decoders have about 0.5 M parameters instead of 5.8 M, so that a head is cheap
+to train and to add, and use instance norm, which knows no statistics that could drift.
+"""
+
+from itertools import pairwise
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ._blocks import MultiHead
+from ._densenet import DenseNet121
+from ._efficientnet import EfficientNetLite0
+
+NDIM = 2
+STRIDE = 32
+SOURCE = "HydraNet (github.com/Shirialmog/HydraNet); doi 10.48550/arXiv.1905.11946"
+
+_ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "densenet121": DenseNet121}
+_WIDTHS = (16, 24, 40, 64, 96, 112)  # of a decoder at full, 1/2, ... 1/32 size
+_FINE = 2  # levels with one convolution: at full and 1/2 size each costs the most
+
+
+class _Up(nn.Module):
+    """Double the size, join the skip, convolve once or twice."""
+
+    def __init__(self, c_in: int, c_out: int, convolutions: int) -> None:
+        super().__init__()
+        self.convs = nn.ModuleList(
+            nn.Conv2d(c_out if i else c_in, c_out, 3, padding=1, bias=False)
+            for i in range(convolutions)
+        )
+        self.norms = nn.ModuleList(
+            nn.InstanceNorm2d(c_out, affine=True) for _ in range(convolutions)
+        )
+
+    def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
+        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
+        if skip is not None:
+            x = torch.cat([x, skip], 1)
+        for conv, norm in zip(self.convs, self.norms, strict=True):
+            x = F.relu(norm(conv(x)))
+        return x
+
+
+class Decoder(nn.Module):
+    """Feature maps, finest first, to logits of the image's size.
+
+    Parameters
+    ----------
+    channels : tuple of int
+        Channels of the feature maps, the image first.
+    classes : int
+        Background included.
+    skips : bool
+        Whether all maps are used, or only the coarsest.
+    """
+
+    def __init__(self, channels: tuple[int, ...], classes: int, *, skips: bool) -> None:
+        super().__init__()
+        self.skips = skips
+        self.reduce = nn.Conv2d(channels[-1], _WIDTHS[-1], 1, bias=False)
+        self.norm = nn.InstanceNorm2d(_WIDTHS[-1], affine=True)
+        self.ups = nn.ModuleList(
+            _Up(
+                wide + (channels[level] if skips else 0),
+                narrow,
+                1 if level < _FINE else 2,
+            )
+            for level, (narrow, wide) in reversed(
+                list(enumerate(pairwise(_WIDTHS)))
+            )  # coarsest first
+        )
+        self.classify = nn.Conv2d(_WIDTHS[0], classes, 1)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        coarsest = self.reduce(features[-1])  # (n, 112, h/32, w/32)
+        # a single coarse voxel has no spread to normalise by
+        x = F.relu(self.norm(coarsest) if coarsest[0, 0].numel() > 1 else coarsest)
+        for up, skip in zip(self.ups, reversed(features[:-1]), strict=True):
+            x = up(x, skip if self.skips else None)
+        logits: Tensor = self.classify(x)
+        return logits
+
+
+def build(
+    in_channels: int,
+    heads: dict[str, int],
+    *,
+    encoder: Literal["efficientnet_lite0", "densenet121"] = "efficientnet_lite0",
+    skips: bool = True,
+    slices: int = 1,
+) -> MultiHead:
+    """Build a HydraNet.
+
+    Parameters
+    ----------
+    in_channels : int
+        Image channels.
+    heads : dict of str to int
+        Number of classes of each head, background included.
+    encoder : {"efficientnet_lite0", "densenet121"}
+        Shared by all heads.
+    skips : bool
+        Whether decoders see all feature maps.
+    slices : {1, 3}
+        3: each image channel comes with its two neighbouring slices (2.5-D).
+
+    Returns
+    -------
+    MultiHead
+        Takes (n, in_channels * slices, h, w).
+    """
+    shared = _ENCODERS[encoder](in_channels * slices)
+    decoders: dict[str, nn.Module] = {
+        name: Decoder(shared.channels, classes, skips=skips)
+        for name, classes in heads.items()
+    }
+    return MultiHead(shared, decoders, STRIDE)
