@@ -52,3 +52,28 @@ def data_root():
             f"no real scans at {folder}: set HYDRASEG_DATA to a folder of data sets"
         )
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint():
+    """Give a HydraNet that knows nothing: random weights, one head "blob"."""
+    from napari_hydraseg.core import Checkpoint, ModelSpec, build
+    from napari_hydraseg.core.networks import weights_of
+
+    spec = ModelSpec(
+        network="hydranet",
+        channels=("image",),
+        heads={"blob": ("background", "blob")},
+        patch=(64, 64),
+        spacing_mm={"MR": 3.0, "CT": 3.0, "US": {"longest": 64}, "XR": {"longest": 64}},
+    )
+    card = {
+        "name": "tiny",
+        "title": "Random weights, for tests",
+        "licence": "CC0-1.0",
+        "heads": {"blob": {"modality": ["MR", "CT", "US", "XR"], "licence": "CC0-1.0"}},
+        "limits": ["It has learned nothing."],
+        "recommended": {name: ["blob"] for name in ("MR", "CT", "US", "XR")},
+        "parent": None,
+    }
+    return Checkpoint(spec, weights_of(build(spec, seed=0)), card)

@@ -25,11 +25,11 @@ FILES = sorted(
 # Imports run down only. Wide gaps part the chains of a floor, `>` orders the rooms of
 # a chain, commas part rooms that do not know each other. "core" is its public face.
 FLOORS = """
-5  cli > demo > gui/panel > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models > gui/layers, gui/worker > gui/nouns > gui/colours > gui > core
+5  cli > demo > gui/panel > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models > gui/choosers, gui/jobbar > gui/layers, gui/worker, gui/form, gui/view > gui/nouns > gui/colours > gui > core
 4  core/transfer > core/report
 3  core/finetune, core/pretrain, core/shift > core/inference
 2  core/convert > core/models > core/checkpoint   core/training > core/losses, core/augment
-1  core/io > core/io/* > core/io/frame > core/io/atomic   core/grid   core/metrics > core/_surfaces   core/phantom   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
+1  core/io > core/io/* > core/io/frame > core/io/atomic   core/grid   core/metrics > core/_surfaces > core/_overlap   core/_mmd > core/_kernels   core/phantom   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
 0  core/types   core/errors   version
 """  # noqa: E501 - one floor a line, as in a drawing
 
