@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from ..errors import NoSpace, NotWritable, SaveError, WouldOverwrite
+from napari_hydraseg.core.errors import NoSpace, NotWritable, SaveError, WouldOverwrite
 
 PREFIX, SUFFIX = ".hs-", ".tmp"
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
