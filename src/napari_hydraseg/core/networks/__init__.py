@@ -121,7 +121,9 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
 
 def _differences(wanted: dict[str, Any], came: dict[str, Any]) -> str:
     differing = sorted(
-        name for name in wanted.keys() | came.keys() if wanted.get(name) != came.get(name)
+        name
+        for name in wanted.keys() | came.keys()
+        if wanted.get(name) != came.get(name)
     )
     shown = ", ".join(
         f"{name} {came.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}"

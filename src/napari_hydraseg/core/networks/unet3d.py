@@ -105,6 +105,7 @@ def build(
     """
     shared = _Encoder(in_channels, width, depth, norm)
     decoders: dict[str, nn.Module] = {
-        name: _Decoder(shared.channels, classes, norm) for name, classes in heads.items()
+        name: _Decoder(shared.channels, classes, norm)
+        for name, classes in heads.items()
     }
     return MultiHead(shared, decoders, 2 ** (depth - 1))

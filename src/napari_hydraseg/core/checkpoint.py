@@ -1,0 +1,230 @@
+"""One file, one model: weights, spec, card and reference statistics.
+
+A ``.safetensors`` file holds the tensors ``weights/NAME`` and ``reference/HEAD/DEPTH``;
+its metadata holds JSON: ``format_version``, ``spec``, ``card`` and the sha256 of the
+tensors. Nothing is ever unpickled.
+"""
+
+import hashlib
+import json
+import struct
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import (
+    ChecksumMismatch,
+    CorruptWeights,
+    FutureFormat,
+    UnknownModel,
+    UnsafeWeights,
+)
+from .io.atomic import atomic_write
+from .types import Checkpoint, ModelSpec
+
+FORMAT_VERSION = 1
+SUFFIX = ".safetensors"
+_MAX_HEADER = 16 * 2**20  # bytes; ours need less than 1 MiB
+_PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
+
+Arrays = Mapping[str, NDArray[Any]]
+
+
+def digest(tensors: Arrays) -> str:
+    """Sha256 over names, types, shapes and bytes of tensors, in the order of names.
+
+    Parameters
+    ----------
+    tensors : mapping of str to ndarray
+        For instance ``checkpoint.weights``.
+
+    Returns
+    -------
+    str
+        64 hexadecimal digits.
+    """
+    sha = hashlib.sha256()
+    for name in sorted(tensors):
+        value = np.asarray(tensors[name])
+        sha.update(f"{name}|{value.dtype.str}|{value.shape}|".encode())
+        sha.update(np.ascontiguousarray(value).tobytes())
+    return sha.hexdigest()
+
+
+def save_checkpoint(
+    checkpoint: Checkpoint, path: str | Path, *, overwrite: bool = False
+) -> None:
+    """Write a model to one file, atomically.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        Its weights are written in the type they have.
+    path : path
+        Ends in ``.safetensors``.
+    overwrite : bool
+        Whether an existing file may be replaced.
+
+    Raises
+    ------
+    CorruptWeights
+        If a weight is not a finite number: such a model is never saved.
+    SaveError
+        If the file exists, the folder cannot be written, or the disk is full.
+    """
+    from safetensors.numpy import save
+
+    for name, value in checkpoint.weights.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CorruptWeights(
+                f"The weights {name} hold values that are no numbers; not saved."
+            )
+    tensors = _tensors(checkpoint)
+    metadata = {
+        "format_version": str(FORMAT_VERSION),
+        "spec": json.dumps(asdict(checkpoint.spec), sort_keys=True),
+        "card": json.dumps(dict(checkpoint.card), sort_keys=True),
+        "sha256": digest(tensors),
+    }
+    content = save(tensors, metadata)
+    atomic_write(Path(path), lambda stream: stream.write(content), overwrite=overwrite)
+
+
+def load_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a model file; nothing in it can run code.
+
+    Parameters
+    ----------
+    path : path
+        A file that `save_checkpoint` wrote.
+
+    Returns
+    -------
+    Checkpoint
+        The weights in the type they were saved in.
+
+    Raises
+    ------
+    UnknownModel
+        If there is no such file.
+    UnsafeWeights
+        If the file is a pickle (a legacy ``.pt`` file).
+    CorruptWeights
+        If the file is damaged; `ChecksumMismatch` if its tensors are not those that
+        were saved.
+    FutureFormat
+        If a newer version wrote it.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import load
+
+    file = Path(path)
+    metadata = read_metadata(file)
+    try:
+        tensors = load(file.read_bytes())
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise _corrupt(file) from error
+    if digest(tensors) != metadata["sha256"]:
+        raise ChecksumMismatch(
+            f"{file.name} is not the model that was saved: sha256 "
+            f"{digest(tensors)[:8]} instead of {metadata['sha256'][:8]}.",
+            "Get the model file again.",
+        )
+    weights, reference = _split(tensors)
+    return Checkpoint(metadata["spec"], weights, metadata["card"], reference)
+
+
+def read_metadata(path: str | Path) -> dict[str, Any]:
+    """Read spec and card of a model file without its tensors.
+
+    Parameters
+    ----------
+    path : path
+        A model file.
+
+    Returns
+    -------
+    dict
+        ``{"format_version", "spec": ModelSpec, "card", "sha256"}``.
+
+    Raises
+    ------
+    WeightsError
+        As in `load_checkpoint`.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UnknownModel(f"{file.name} is no model file.", "Choose a model file.")
+    with file.open("rb") as stream:
+        first = stream.read(8)
+        if first.startswith(_PICKLES):
+            raise UnsafeWeights(
+                f"{file.name} is a pickle, which could run code when opened.",
+                "Convert it with `hydraseg convert`.",
+            )
+        if len(first) < 8:
+            raise _corrupt(file)
+        (length,) = struct.unpack("<Q", first)
+        if not 2 <= length <= min(_MAX_HEADER, file.stat().st_size - 8):
+            raise _corrupt(file)
+        header = stream.read(length)
+    try:
+        metadata = json.loads(header)["__metadata__"]
+        version = int(metadata["format_version"])
+        if version > FORMAT_VERSION:
+            raise FutureFormat(
+                f"{file.name} has format {version}; this version reads up to "
+                f"{FORMAT_VERSION}.",
+                "Upgrade napari-hydraseg.",
+            )
+        return {
+            "format_version": version,
+            "spec": _spec(json.loads(metadata["spec"])),
+            "card": json.loads(metadata["card"]),
+            "sha256": str(metadata["sha256"]),
+        }
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise _corrupt(file) from error
+
+
+def _tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
+    tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
+    for head, entries in checkpoint.reference.items():
+        tensors |= {f"reference/{head}/{k}": v for k, v in entries.items()}
+    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+
+
+def _split(
+    tensors: Arrays,
+) -> tuple[dict[str, NDArray[Any]], dict[str, dict[str, NDArray[Any]]]]:
+    weights: dict[str, NDArray[Any]] = {}
+    reference: dict[str, dict[str, NDArray[Any]]] = {}
+    for name, value in tensors.items():
+        room, _, rest = name.partition("/")
+        if room == "weights":
+            weights[rest] = value
+        else:
+            head, _, depth = rest.rpartition("/")
+            reference.setdefault(head, {})[depth] = value
+    return weights, reference
+
+
+def _spec(fields: dict[str, Any]) -> ModelSpec:
+    return ModelSpec(
+        **{
+            **fields,
+            "channels": tuple(fields["channels"]),
+            "heads": {k: tuple(v) for k, v in fields["heads"].items()},
+            "patch": tuple(fields["patch"]),
+        }
+    )
+
+
+def _corrupt(file: Path) -> CorruptWeights:
+    return CorruptWeights(
+        f"{file.name} is damaged or no model of ours.", "Get the model file again."
+    )

@@ -1,0 +1,240 @@
+"""From the scan's grid to what a model wants, and the way back.
+
+Slice-wise models see the slices of the acquisition plane: axial slices with rows
+towards Posterior and columns towards Left, coronal and sagittal ones upright (rows
+towards Inferior). In-plane sizes are scaled with pixel edges aligned, so that the way
+back is the same scaling with the numbers exchanged.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from skimage.transform import resize
+
+from .errors import WrongInput
+from .types import PLANES, ModelSpec, Plane, Volume
+
+Array = NDArray[np.float32]
+
+LONGEST_UNKNOWN = 256  # pixels of the longer side where neither file nor model knows mm
+
+
+@dataclass(frozen=True, eq=False)
+class Conformed:
+    """A scan as a model wants it.
+
+    Attributes
+    ----------
+    data : ndarray of float32
+        Slice-wise: (slice, channel, row, column); volumetric: (1, channel, z, y, x).
+    native : tuple of int
+        Size of the last two (three) axes before scaling.
+    plane : {"axial", "coronal", "sagittal"}
+        Along which the slices were taken.
+    notes : tuple of str
+        Fall-backs that were taken.
+    """
+
+    data: Array
+    native: tuple[int, ...]
+    plane: Plane
+    notes: tuple[str, ...] = ()
+
+
+def conform(
+    volume: Volume, spec: ModelSpec, *, modality: str, head: str | None = None
+) -> Conformed:
+    """Bring a scan to the spacing, order and intensities that a model wants.
+
+    Parameters
+    ----------
+    volume : Volume
+        A scan with the model's channels.
+    spec : ModelSpec
+        The model.
+    modality : str
+        Which intensity and spacing rule to use.
+    head : str, optional
+        Whose spacing rule to use, where the head has one of its own.
+
+    Returns
+    -------
+    Conformed
+        Scaled and normalised.
+
+    Raises
+    ------
+    WrongInput
+        If the channels do not match, or the model has no rule for the modality.
+    """
+    data = select_channels(volume, spec)
+    rule = spec.intensity.get(modality)
+    if rule is None:
+        known = ", ".join(spec.intensity)
+        raise WrongInput(
+            f"The scan is of modality {modality}; the model knows {known}.",
+            "State the modality, or choose another model.",
+        )
+    data = normalise(data, rule)
+    size, notes = target_size(volume, spec, modality=modality, head=head)
+    if spec.slicewise:
+        slices = np.stack([to_slices(c, volume.plane) for c in data], axis=1)
+        native = slices.shape[2:]
+        slices = scale(slices, (*slices.shape[:2], *size))
+        return Conformed(slices, native, volume.plane, notes)
+    scaled = scale(data, (len(data), *size))
+    return Conformed(scaled[None], volume.shape, volume.plane, notes)
+
+
+def select_channels(volume: Volume, spec: ModelSpec) -> NDArray[Any]:
+    """Pick the model's channels by name; a single channel matches any name.
+
+    Raises
+    ------
+    WrongInput
+        If channels are missing, or several came where one is wanted.
+    """
+    if len(volume.names) == len(spec.channels) == 1:
+        return volume.data
+    if set(spec.channels) <= set(volume.names):
+        return volume.data[[volume.names.index(name) for name in spec.channels]]
+    raise WrongInput(
+        f"{volume.source} has the channels {', '.join(volume.names)}; "
+        f"the model needs {', '.join(spec.channels)}.",
+        "Load the missing scan, or one channel alone.",
+    )
+
+
+def target_size(
+    volume: Volume, spec: ModelSpec, *, modality: str, head: str | None = None
+) -> tuple[tuple[int, ...], tuple[str, ...]]:
+    """Compute the size that a scan is scaled to.
+
+    Returns
+    -------
+    size : tuple of int
+        Rows and columns of a slice, or z, y, x.
+    notes : tuple of str
+        Fall-backs that were taken.
+    """
+    shape, spacing = volume.shape, volume.spacing_mm
+    if spec.slicewise:
+        shape, spacing = (
+            _in_plane(shape, volume.plane),
+            _in_plane(spacing, volume.plane),
+        )
+    rule = spacing_rule(spec, modality=modality, head=head)
+    if rule is None:
+        return tuple(shape), ()
+    notes: tuple[str, ...] = ()
+    if not isinstance(rule, Mapping) and "spacing" not in volume.known:
+        rule = spec.spacing_mm.get("unknown", {"longest": LONGEST_UNKNOWN})
+        notes = (
+            "The scan has no voxel size: it was scaled to "
+            f"{rule['longest']} pixels on its longer side.",
+        )
+    if isinstance(rule, Mapping):
+        factor = rule["longest"] / max(shape)
+        return tuple(max(1, round(n * factor)) for n in shape), notes
+    wanted = np.broadcast_to(np.asarray(rule, dtype=float), len(shape))
+    return tuple(
+        max(1, round(n * mm / to))
+        for n, mm, to in zip(shape, spacing, wanted, strict=True)
+    ), notes
+
+
+def spacing_rule(spec: ModelSpec, *, modality: str, head: str | None) -> Any:
+    """Return the spacing rule of a head, else of a modality, else None."""
+    if head is not None and head in spec.spacing_mm:
+        return spec.spacing_mm[head]
+    return spec.spacing_mm.get(modality)
+
+
+def normalise(data: NDArray[Any], rule: Mapping[str, Any]) -> Array:
+    """Scale grey values to about -1..1, each channel over the whole scan.
+
+    Parameters
+    ----------
+    data : ndarray, shape (channel, z, y, x)
+        Grey values.
+    rule : mapping
+        ``{"kind": "zscore", "low": p, "high": q}``: clip at these percentiles, then
+        half of the z-score over the foreground (what is above 5 % of the range; air
+        would otherwise decide). ``{"kind": "percentile", "low": p, "high": q}``: these
+        percentiles become -1 and 1. ``{"kind": "window", "low": a, "high": b}``: these
+        grey values (Hounsfield units) become -1 and 1.
+
+    Returns
+    -------
+    ndarray of float32
+        Finite everywhere, also for a constant scan.
+    """
+    return np.stack([_normalise_channel(channel, rule) for channel in data])
+
+
+def _normalise_channel(channel: NDArray[Any], rule: Mapping[str, Any]) -> Array:
+    values = channel.astype(np.float32)
+    if rule["kind"] == "window":
+        low, high = float(rule["low"]), float(rule["high"])
+    else:
+        low, high = (
+            float(p) for p in np.percentile(values, (rule["low"], rule["high"]))
+        )
+    values = np.clip(values, low, high)
+    if high <= low:
+        return np.zeros_like(values)
+    if rule["kind"] != "zscore":
+        return (values - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+    foreground = values[values > low + 0.05 * (high - low)]
+    if not foreground.size:
+        foreground = values.ravel()
+    mean = float(foreground.mean(dtype=np.float64))
+    deviation = float(foreground.std(dtype=np.float64))
+    return (values - np.float32(mean)) * np.float32(0.5 / max(deviation, 1e-6))
+
+
+def scale(data: NDArray[Any], shape: tuple[int, ...]) -> Array:
+    """Interpolate linearly to another size, smoothing first where it shrinks."""
+    if data.shape == shape:
+        return np.ascontiguousarray(data, dtype=np.float32)
+    # scikit-image smooths with a Gaussian of (factor - 1) / 2 along shrinking axes
+    scaled = resize(
+        data.astype(np.float32, copy=False),
+        shape,
+        order=1,
+        mode="edge",
+        anti_aliasing=True,
+        preserve_range=True,
+    )
+    return np.ascontiguousarray(scaled, dtype=np.float32)
+
+
+def scale_labels(labels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
+    """Bring labels to another size by the nearest voxel; edges aligned as in `scale`."""
+    for axis, (n, m) in enumerate(zip(labels.shape, shape, strict=True)):
+        if n != m:
+            places = np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
+            labels = labels.take(places, axis)
+    return labels
+
+
+def to_slices(array: NDArray[Any], plane: Plane) -> NDArray[Any]:
+    """Turn (z, y, x) into (slice, row, column) of a plane."""
+    axis = PLANES.index(plane)
+    slices = np.moveaxis(array, axis, 0)
+    return slices if axis == 0 else slices[:, ::-1]
+
+
+def from_slices(slices: NDArray[Any], plane: Plane) -> NDArray[Any]:
+    """Turn (slice, row, column) into (z, y, x): inverse of `to_slices`."""
+    axis = PLANES.index(plane)
+    upright = slices if axis == 0 else slices[:, ::-1]
+    return np.moveaxis(upright, 0, axis)
+
+
+def _in_plane(values: tuple[Any, Any, Any], plane: Plane) -> tuple[Any, Any]:
+    first, second = (v for i, v in enumerate(values) if i != PLANES.index(plane))
+    return first, second
