@@ -66,6 +66,10 @@ def tiny_checkpoint():
         heads={"blob": ("background", "blob")},
         patch=(64, 64),
         spacing_mm={"MR": 3.0, "CT": 3.0, "US": {"longest": 64}, "XR": {"longest": 64}},
+        intensity={
+            name: {"kind": "zscore", "low": 0.5, "high": 99.5}
+            for name in ("MR", "CT", "US", "XR")
+        },
     )
     card = {
         "name": "tiny",
