@@ -1,0 +1,226 @@
+"""How far out a scan lies among reference scans: MMD per depth, calibrated by scan.
+
+The unit is the scan. Every scan, new or reference, gives the same number of slices at
+the same relative positions. Its distance to all the others pooled is computed for the
+new scan and, in the same way, for each reference scan; under exchangeability the rank
+of the new scan among all is uniform, so ``p = rank / (n + 1)`` needs no further
+assumption (conformal p-value [1]_). Scaling and kernel width therefore see all n + 1
+scans alike: computed from the reference alone, they would treat the new one differently
+and alarm too often.
+
+References
+----------
+.. [1] S. Bates, E. Candes, L. Lei, Y. Romano, M. Sesia, "Testing for outliers with
+   conformal p-values", Annals of Statistics 51(1), 2023. :doi:`10.1214/22-AOS2244`
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._kernels import gram_of, mean_kernel_strips, median_gamma
+from ._reference import depths
+from .errors import DimensionMismatch
+
+Entry: TypeAlias = Mapping[str, NDArray[Any]]
+Floats: TypeAlias = NDArray[np.float64]
+
+SLICES = 16  # slices per scan that are compared
+NEAR = 0.15  # a slice is held against reference slices so close in position (of 1)
+
+
+@dataclass(frozen=True, eq=False)
+class Judgement:
+    """The place of one scan among the reference scans.
+
+    Attributes
+    ----------
+    depths : list of str
+        Encoder depths, finest first.
+    mmd2 : ndarray, shape (depth,)
+        Unbiased MMD^2 between the new scan and the reference.
+    percentiles : ndarray, shape (depth,)
+        Share of reference scans, in percent, that lie closer to the rest.
+    score : float
+        Standardised distance, the largest over depths.
+    p, percentile : float
+        Of `score` among those of the reference scans.
+    slices : int
+        Slices per scan that were compared.
+    """
+
+    depths: list[str]
+    mmd2: Floats
+    percentiles: Floats
+    score: float
+    p: float
+    percentile: float
+    slices: int
+
+
+def judge(reference: Entry, new: Entry) -> Judgement:
+    """Rank a scan among reference scans.
+
+    Parameters
+    ----------
+    reference, new : mapping of ndarray
+        Entries as `reference_features` makes them; `new` holds one scan.
+
+    Returns
+    -------
+    Judgement
+        The distances, and their rank among those of the reference scans.
+
+    Raises
+    ------
+    DimensionMismatch
+        If the entries are not of one encoder.
+    """
+    names = same_encoder(reference, new)
+    slices = min(SLICES, len(new["scan"]))
+    stored, fresh = matched_rows(reference, slices), matched_rows(new, slices)
+    picked = np.concatenate((stored, fresh + len(reference["scan"])))
+    rivals = _rivals(reference)
+    tables = [np.concatenate((reference[name], new[name])) for name in names]
+    distances = np.array(
+        [_distances(table[picked], picked, rivals) for table in tables]
+    )  # (depth, reference scans + 1), the new scan last
+    spread = distances.std(axis=1, keepdims=True)
+    centred = distances - distances.mean(axis=1, keepdims=True)
+    scores = (centred / np.where(spread > 0, spread, 1)).max(axis=0)
+    return Judgement(
+        depths=names,
+        mmd2=distances[:, -1],
+        percentiles=100 * (distances[:, :-1] < distances[:, -1:]).mean(axis=1),
+        score=float(scores[-1]),
+        p=float((scores >= scores[-1]).mean()),
+        percentile=float(100 * (scores[:-1] < scores[-1]).mean()),
+        slices=slices,
+    )
+
+
+def witness(reference: Entry, new: Entry) -> Floats:
+    """Tell how unlike the reference each slice of a scan is.
+
+    Parameters
+    ----------
+    reference, new : mapping of ndarray
+        As in `judge`; `new` may hold every slice of the scan.
+
+    Returns
+    -------
+    ndarray, shape (slice,)
+        The slice's mean kernel value with the reference scans, averaged over depths
+        and in standard deviations, below the 5th percentile of reference slices at
+        about the same position. Above 0: unlike the reference.
+    """
+    names = same_encoder(reference, new)
+    subject = subject_of_rows(reference)
+    usual = np.zeros(len(subject))
+    found = np.zeros(len(new["scan"]))
+    for name in names:
+        stored, fresh = _scaled(reference[name], new[name])
+        gram = gram_of("rbf", median_gamma(np.concatenate((stored, fresh))))
+        size = np.bincount(reference["scan"])
+        weight = 1 / size[reference["scan"]]  # every scan counts the same
+        near = np.empty(len(stored))
+        for at in range(0, len(stored), 1024):
+            part = slice(at, at + 1024)
+            others = weight * (subject[part, None] != subject)
+            near[part] = (gram(stored[part], stored) * others).sum(axis=1)
+            near[part] /= np.maximum(others.sum(axis=1), 1e-12)
+        close = gram(fresh, stored) @ weight / weight.sum()
+        scale = max(float(near.std()), 1e-12)
+        usual += (near - near.mean()) / (scale * len(names))
+        found += (close - near.mean()) / (scale * len(names))
+    return _low_end(usual, reference["position"], new["position"]) - found
+
+
+def matched_rows(entry: Entry, slices: int) -> NDArray[np.intp]:
+    """Rows of each scan nearest to evenly spread positions, shape (scan, slices)."""
+    wanted = (np.arange(slices) + 0.5) / slices
+    picked = []
+    for scan in range(int(entry["scan"].max()) + 1):
+        rows = np.flatnonzero(entry["scan"] == scan)
+        far = np.abs(entry["position"][rows][:, None] - wanted)
+        picked.append(rows[far.argmin(axis=0)])
+    return np.stack(picked)
+
+
+def subject_of_rows(entry: Entry) -> NDArray[Any]:
+    """Say whose each row is; where the entry does not, each scan is a person."""
+    return entry["subject"] if "subject" in entry else entry["scan"]
+
+
+def same_encoder(reference: Entry, new: Entry) -> list[str]:
+    """Depths of two entries, or an error if they come from different encoders."""
+    names = depths(reference)
+    widths = [reference[name].shape[1] for name in names]
+    if names != depths(new) or widths != [new[name].shape[1] for name in names]:
+        found = [new[name].shape[1] for name in depths(new)]
+        raise DimensionMismatch(
+            f"The scan has {found} features per depth; the reference has {widths}.",
+            "Compare with a reference that was made by the same model.",
+        )
+    return names
+
+
+def _rivals(reference: Entry) -> Floats:
+    """1 where a scan (row) is held against a scan (column) of somebody else."""
+    last = int(reference["scan"].max()) + 1
+    subject = np.full(last + 1, -1)
+    subject[reference["scan"]] = subject_of_rows(reference)
+    rivals: Floats = (subject[:, None] != subject).astype(np.float64)
+    return rivals
+
+
+def _scaled(*tables: NDArray[Any]) -> list[NDArray[np.float32]]:
+    """Every feature at mean 0 and standard deviation 1 over all tables together."""
+    pooled = np.concatenate(tables).astype(np.float64)
+    mean, sd = pooled.mean(axis=0), pooled.std(axis=0)
+    sd = np.where(sd > 1e-6 * np.abs(mean) + 1e-12, sd, 1)  # constant: stays at 0
+    return [((table - mean) / sd).astype(np.float32) for table in tables]
+
+
+def _distances(
+    features: NDArray[Any], picked: NDArray[np.intp], rivals: Floats
+) -> Floats:
+    """Unbiased MMD^2 of each scan with all its rivals pooled.
+
+    `features` is (scan, slices, d); `picked` (scan, slices) says which stored slice
+    each is, as a short scan gives some of its slices twice; `rivals` (scan, scan) is 1
+    where a scan (row) is held against another (column).
+    """
+    scans, slices, width = features.shape
+    (rows,) = _scaled(features.reshape(-1, width))
+    gram = gram_of("rbf", median_gamma(rows))
+    means = np.empty((scans, scans))
+    counts = np.full(scans, slices, np.intp)
+    for strip, values in mean_kernel_strips(gram, rows, counts):
+        means[:, strip] = values
+    np.fill_diagonal(means, 0)
+    own = np.ones(scans)  # of a single slice with itself
+    for scan, block in enumerate(rows.reshape(scans, slices, width)):
+        different = picked[scan][:, None] != picked[scan]
+        if different.any():
+            own[scan] = gram(block, block)[different].mean()
+    count = rivals.sum(axis=1)
+    across = (rivals * means).sum(axis=1) / count
+    pairs = np.maximum(count * (count - 1), 1)
+    others = ((rivals @ means) * rivals).sum(axis=1) / pairs
+    result: Floats = own + others - 2 * across
+    return result
+
+
+def _low_end(usual: Floats, position: NDArray[Any], wanted: NDArray[Any]) -> Floats:
+    """5th percentile of the reference slices' values about each wanted position."""
+    ends = np.empty(len(wanted))
+    for slot, place in enumerate(wanted):
+        close = np.abs(position - place) <= NEAR
+        ends[slot] = np.percentile(usual[close] if close.sum() >= 20 else usual, 5)
+    return ends
