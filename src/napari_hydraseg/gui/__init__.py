@@ -1,0 +1,1 @@
+"""The screen: the only place for napari, qtpy, magicgui and superqt."""

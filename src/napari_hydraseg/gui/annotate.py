@@ -1,0 +1,196 @@
+"""What is painted, and which slices a person vouches for."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from qtpy.compat import isalive
+from qtpy.QtCore import QTimer, Signal
+from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
+
+from napari_hydraseg.core.errors import HydraSegError
+from napari_hydraseg.core.types import Segmentation
+
+from . import layers, nouns, view
+from .choosers import LayerBox
+from .form import button, named, rows, text
+
+_MILLISECONDS_OF_REST = 150  # after a stroke, before the slices are counted
+
+
+class AnnotateBox(QWidget):
+    """Chooses scan and labels, makes labels to paint on, counts annotated slices.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    """
+
+    changed = Signal()
+
+    def __init__(self, viewer: Any) -> None:
+        super().__init__()
+        self.viewer = viewer
+        self.image = named(
+            LayerBox(viewer, "image"),
+            "finetune.image",
+            label="Scan",
+            tip="The scan that the labels belong to",
+        )
+        self.labels = named(
+            LayerBox(viewer, "labels"),
+            "finetune.labels",
+            label="Your labels",
+            tip="Slices that differ from what the layer started with count as yours",
+        )
+        self.ledger = text(name="finetune.slices", label="Annotated slices")
+        self._watched: Any = None
+        self._rest = QTimer(self)
+        self._rest.setSingleShot(True)
+        self._rest.setInterval(_MILLISECONDS_OF_REST)
+        self._rest.timeout.connect(self.changed)
+        self._lay_out()
+        self.image.chosen.connect(self.changed)
+        self.labels.chosen.connect(self._watch)
+        self.changed.connect(self._count)
+        self._watch()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.setContentsMargins(0, 0, 0, 0)
+        form = rows(column)
+        form.addRow("Scan", self.image)
+        form.addRow("Your labels", self.labels)
+        line = QHBoxLayout()
+        line.addWidget(
+            button(
+                "New empty labels",
+                "finetune.new",
+                "Make a labels layer on the scan's grid and pick up the brush",
+                self.new_labels,
+            )
+        )
+        line.addWidget(
+            button(
+                "Copy to correct",
+                "finetune.copy",
+                "Copy the chosen labels; the original stays. Only slices that you "
+                "change, or mark as finished, will be learned from",
+                self.copy_labels,
+            )
+        )
+        column.addLayout(line)
+        column.addWidget(
+            button(
+                "This slice is finished",
+                "finetune.done",
+                "Vouch for the slice that is shown, even if nothing had to be painted "
+                "there. Press again to take it back",
+                self.toggle_done,
+            )
+        )
+        column.addWidget(self.ledger)
+
+    def new_labels(self) -> None:
+        """Make an empty labels layer on the scan and start painting."""
+        image = self.image.layer()
+        if image is None:
+            return
+        volume = nouns.volume_of(image)
+        empty = Segmentation(
+            np.zeros(volume.shape, np.uint8),
+            volume.affine,
+            names={1: "label 1"},
+            plane=volume.plane,
+            grid=volume.grid,
+        )
+        self._add(empty, f"{image.name} my labels", image)
+
+    def copy_labels(self) -> None:
+        """Make an editable copy of the chosen labels; the original is hidden."""
+        source = self.labels.layer()
+        if source is None:
+            return
+        noun = nouns.segmentation_of(source)
+        self._add(noun, f"{source.name} corrected", source)
+        source.visible = False
+
+    def toggle_done(self) -> None:
+        """Vouch for the slice that is shown, or take that back."""
+        labels = self.labels.layer()
+        if labels is None:
+            return
+        ours = labels.metadata.setdefault("hydraseg", {})
+        shown = view.slice_shown(self.viewer, self.axis())
+        ours["done"] = set(ours.get("done", ())) ^ {shown}
+        self.changed.emit()
+
+    def axis(self) -> int:
+        """Voxel axis across the slices of the scan."""
+        image = self.image.layer()
+        ours = image.metadata.get("hydraseg", {}) if image is not None else {}
+        volume = ours.get("volume")
+        return volume.plane_axis if volume is not None else 0
+
+    def annotated(self) -> list[int]:
+        """List the slices that the user vouches for."""
+        labels = self.labels.layer()
+        if labels is None or labels.data.ndim not in (2, 3):
+            return []
+        touched = nouns.annotated_slices(labels, self.axis())
+        return [int(i) for i in np.flatnonzero(touched)]
+
+    def highest_id(self) -> int:
+        """Tell the highest label id that is painted; 0 if nothing is."""
+        labels = self.labels.layer()
+        return 0 if labels is None else int(np.asarray(labels.data).max(initial=0))
+
+    def problem(self) -> str:
+        """Say why these labels cannot be learned from; empty if they can."""
+        image, labels = self.image.layer(), self.labels.layer()
+        if image is None:
+            return "Open a scan first (step 1)."
+        if labels is None:
+            return "Make labels first: press New empty labels and paint some slices."
+        if not self.annotated():
+            return "Paint at least one slice, or mark one as finished."
+        if self.highest_id() == 0:
+            return "Nothing is painted yet: the labels are all background."
+        try:
+            nouns.check_grids(labels, image)
+        except HydraSegError as error:
+            return str(error)
+        return ""
+
+    def _add(self, noun: Segmentation, name: str, like: Any) -> None:
+        made = layers.labels_layer(noun, name=name, geometry=nouns.geometry_of(like))
+        layer = view.add(self.viewer, [made])[0]
+        layer.selected_label = 1
+        # about a thirtieth of the picture: fine enough for a first outline
+        layer.brush_size = max(3, round(min(noun.labels.shape[-2:]) / 30))
+        layer.mode = "paint"
+        self.viewer.layers.selection.active = layer
+        self.labels.choose(layer)
+        if not view.shows(self.viewer, noun.plane):
+            view.face(self.viewer, noun.plane)
+
+    def _watch(self) -> None:
+        """Count again when the chosen layer is painted on."""
+        layer = self.labels.layer()
+        if layer is not None and layer != self._watched:
+            for name in ("paint", "labels_update", "data", "features"):
+                getattr(layer.events, name).connect(self._on_paint)
+        self._watched = layer
+        self.changed.emit()
+
+    def _on_paint(self, event: Any = None) -> None:
+        if isalive(self):
+            self._rest.start()
+
+    def _count(self) -> None:
+        found = self.annotated()
+        shown = ", ".join(str(i) for i in found[:12]) + (", …" if found[12:] else "")
+        words = f"Annotated slices: {len(found)}" + (f" ({shown})" if found else "")
+        self.ledger.setText(words)

@@ -1,0 +1,300 @@
+"""Step 3: correct some slices, and let a head of the model learn from them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import napari.viewer
+import numpy as np
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QHBoxLayout,
+    QLineEdit,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
+from superqt import QCollapsible
+
+from napari_hydraseg import core
+from napari_hydraseg.core.errors import HydraSegError
+from napari_hydraseg.core.types import FinetuneResult, Progress, Steps
+
+from . import nouns
+from .annotate import AnnotateBox
+from .choosers import ModelBox
+from .drawing import Curve
+from .form import button, named, rows, text, unready
+from .jobbar import JobBar, device, open_steps
+from .library import keep, library
+from .words import story
+
+PRESETS = {"Quick (1 min)": 1.0, "Better (5 min)": 5.0, "Overnight (60 min)": 60.0}
+
+
+class FinetuneWidget(QWidget):
+    """Learns one head from painted slices; the encoder stays as it is.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer that holds scan and labels.
+    """
+
+    done = Signal()
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.result: FinetuneResult | None = None
+        self.annotation = AnnotateBox(napari_viewer)
+        self._make_controls()
+        self.bar = JobBar(
+            "finetune",
+            "Fine-tune",
+            tip="Learn from the annotated slices; old heads stay bit for bit the same",
+            stop=True,
+        )
+        self.curve = Curve()
+        self.curve.setObjectName("finetune.curve")
+        self.curve.setAccessibleName("Loss and held-out Dice")
+        self.verdict = text(name="finetune.verdict", label="Before and after")
+        self.keep = button(
+            "Keep", "finetune.keep", "Add the new model to your models", self._keep
+        )
+        self.discard = button(
+            "Discard",
+            "finetune.discard",
+            "Forget the new model; the old one was never changed",
+            self._discard,
+        )
+        self._lay_out()
+        self._connect()
+
+    def _make_controls(self) -> None:
+        self.model = named(
+            ModelBox(), "finetune.model", label="Model", tip="The model to start from"
+        )
+        self.head = named(
+            QComboBox(),
+            "finetune.head",
+            label="Head to teach",
+            tip="Improve a head of the model, or type a new name for a new structure",
+        )
+        self.head.setEditable(True)
+        self.head.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
+        self.head.setSizeAdjustPolicy(
+            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
+        )
+        self.classes = named(
+            QLineEdit(),
+            "finetune.classes",
+            label="Names of the labels",
+            tip="Of a new head: what label 1, label 2, … are, separated by commas",
+        )
+        self.preset = named(
+            QComboBox(),
+            "finetune.preset",
+            label="How long",
+            tip="Longest training time in minutes; it ends earlier when nothing is "
+            "gained any more",
+        )
+        for words, minutes in PRESETS.items():
+            self.preset.addItem(words, minutes)
+        self.epochs = named(
+            QSpinBox(),
+            "finetune.epochs",
+            label="Passes over the slices",
+            tip="0: as long as the time above; else exactly so many passes",
+        )
+        self.epochs.setRange(0, 10_000)
+        self.epochs.setSpecialValueText("by time")
+        self.augment = named(
+            QCheckBox("Vary the slices while learning"),
+            "finetune.augment",
+            label="Vary the slices while learning",
+            tip="Small random turns, sizes and contrasts; better with few slices",
+        )
+        self.augment.setChecked(True)
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        column.addWidget(self.annotation)
+        form = rows(column)
+        form.addRow("Model", self.model)
+        form.addRow("Head", self.head)
+        form.addRow("Labels are", self.classes)
+        form.addRow("How long", self.preset)
+        more = QCollapsible("More choices")
+        inside = QWidget()
+        inner = QVBoxLayout(inside)
+        rows(inner).addRow("Passes", self.epochs)
+        inner.addWidget(self.augment)
+        more.addWidget(inside)
+        column.addWidget(more)
+        column.addWidget(self.bar)
+        column.addWidget(self.curve)
+        column.addWidget(self.verdict)
+        answer = QHBoxLayout()
+        answer.addWidget(self.keep)
+        answer.addWidget(self.discard)
+        column.addLayout(answer)
+        column.addStretch(1)
+        self._offer(None)
+
+    def _connect(self) -> None:
+        self.annotation.changed.connect(self._check)
+        self.model.chosen.connect(self._on_model)
+        self.head.currentTextChanged.connect(lambda _: self._on_head())
+        self.classes.textChanged.connect(lambda _: self._check())
+        self.bar.run.clicked.connect(lambda _=False: self._run())
+        self._on_model()
+
+    def head_name(self) -> str:
+        """Name of the head to teach, as typed or chosen."""
+        return self.head.currentText().strip()
+
+    def class_names(self) -> tuple[str, ...]:
+        """Names of labels 1, 2, … for a new head; empty for a head of the model."""
+        if self._known_classes():
+            return ()
+        typed = [name.strip() for name in self.classes.text().split(",")]
+        typed = [name for name in typed if name]
+        labels = self.annotation.labels.layer()
+        named_ids = nouns.names_of(labels) if labels is not None else {}
+        highest = max(self.annotation.highest_id(), len(typed))
+        only = self.head_name() if highest == 1 else ""
+        painted = {i: n for i, n in named_ids.items() if n != f"label {i}"}
+        return tuple(
+            typed[i - 1] if i <= len(typed) else painted.get(i, only or f"class {i}")
+            for i in range(1, highest + 1)
+        )
+
+    def _known_classes(self) -> tuple[str, ...]:
+        """Classes of the chosen head if the model has it, background first."""
+        model = self.model.info()
+        heads: Mapping[str, tuple[str, ...]] = model.heads if model else {}
+        return tuple(heads.get(self.head_name(), ()))
+
+    def _on_model(self) -> None:
+        model = self.model.info()
+        typed = self.head_name()
+        self.head.blockSignals(True)
+        self.head.clear()
+        self.head.addItems(list(model.heads) if model is not None else [])
+        if typed:
+            self.head.setCurrentText(typed)
+        self.head.blockSignals(False)
+        self._on_head()
+
+    def _on_head(self) -> None:
+        known = self._known_classes()
+        self.classes.setEnabled(not known)
+        if known:
+            words = ", ".join(f"{i} {name}" for i, name in enumerate(known) if i)
+        else:
+            words = "names, with commas"
+        self.classes.setPlaceholderText(words)
+        self._check()
+
+    def _check(self) -> None:
+        known, highest = self._known_classes(), self.annotation.highest_id()
+        beyond = bool(known) and highest >= len(known)
+        unknown_id = (
+            f"Label {highest} is painted, but head {self.head_name()} knows only 1 to "
+            f"{len(known) - 1}. Type a new name under Head."
+        )
+        self.bar.set_ready(
+            unready(
+                [
+                    (bool(self.annotation.problem()), self.annotation.problem()),
+                    (self.model.info() is None, self.model.problem or "No model."),
+                    (not self.head_name(), "Choose a head or type a new name."),
+                    (beyond, unknown_id),
+                ]
+            )
+        )
+
+    def _gather(self) -> Steps[FinetuneResult]:
+        image, labels = self.annotation.image.layer(), self.annotation.labels.layer()
+        volume = nouns.volume_of(image)
+        annotation = replace(
+            nouns.segmentation_of(labels, image),
+            annotated=nouns.annotated_slices(labels, volume.plane_axis),
+        )
+        self._snapshot, self._labels = annotation.labels, labels
+        epochs = self.epochs.value()
+        options = {
+            "head": self.head_name(),
+            "class_names": self.class_names(),
+            "augment": self.augment.isChecked(),
+            "minutes": None if epochs else self.preset.currentData(),
+            "epochs": epochs or None,
+            "device": device(),
+        }
+        return open_steps(
+            self.model.path(),
+            lambda checkpoint: core.finetune(
+                checkpoint, [(volume, annotation)], **options
+            ),
+        )
+
+    def _run(self) -> None:
+        self._offer(None)
+        self.curve.clear()
+        self.bar.start(self._gather, self._show, title="Fine-tuning", watch=self._watch)
+
+    def _watch(self, progress: Progress) -> None:
+        self.curve.add(progress.values)
+        if math.isfinite(self.curve.best):
+            self.bar.status.setText(
+                f"{self.bar.status.text()}\nHeld-out Dice {self.curve.start:.2f} at "
+                f"the start, {self.curve.best:.2f} at best so far."
+            )
+
+    def _show(self, result: FinetuneResult) -> None:
+        for point in result.curve if self.curve.isHidden() else ():
+            self.curve.add(point)
+        words = [story(result)]
+        changed = np.count_nonzero(np.asarray(self._labels.data) != self._snapshot)
+        if changed:
+            words.append(f"Since the start, {changed} voxels were painted anew.")
+        self._offer(result)
+        self.verdict.setText("\n".join(words))
+        self.bar.say(
+            "Better than before: keep it?"
+            if result.accepted
+            else "Not clearly better than before: keep it only if you know why."
+        )
+        self.done.emit()
+
+    def _offer(self, result: FinetuneResult | None) -> None:
+        self.result = result
+        self.keep.setEnabled(result is not None)
+        self.discard.setEnabled(result is not None)
+        accepted = result is None or result.accepted
+        self.keep.setText("Keep" if accepted else "Keep anyway")
+        self.keep.setVisible(result is not None)
+        self.discard.setVisible(result is not None)
+        self.verdict.setVisible(result is not None)
+
+    def _keep(self) -> None:
+        if self.result is None:
+            return
+        try:
+            name = keep(self.result)
+        except HydraSegError as error:
+            self.bar.complain(error)
+            return
+        self._offer(None)
+        self.bar.say(f"Kept as {name} in your models, and chosen in Segment.")
+        library.changed.emit(name)
+
+    def _discard(self) -> None:
+        self._offer(None)
+        self.curve.clear()
+        self.bar.say("Discarded. Your models are as before.")

@@ -1,0 +1,68 @@
+"""The user's library of models: news of its changes, cards in plain words, keeping."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from qtpy.QtCore import QObject, Signal
+
+from napari_hydraseg import core
+from napari_hydraseg.core.types import FinetuneResult, ModelInfo
+
+
+class _Library(QObject):
+    """Tells every list of models when the user's models change."""
+
+    changed = Signal(str)  # the name of a model to choose, or ""
+
+
+library = _Library()
+
+
+def card_text(model: ModelInfo) -> str:
+    """Tell what one should know before choosing a model, in plain words."""
+    card = model.card
+    lines = [str(card.get("title") or model.name)]
+    if card.get("description"):
+        lines.append(str(card["description"]))
+    for head, about in dict(card.get("heads", {})).items():
+        about = dict(about)
+        dice = ", ".join(
+            f"{name} {score['mean']:.2f} (n = {score['n']})"
+            for name, score in dict(about.get("dice", {})).items()
+            if isinstance(score, dict) and score.get("mean") is not None
+        )
+        seen = "/".join(about.get("modality", ())) or "?"
+        scored = f"; Dice on scans not trained on: {dice}" if dice else ""
+        lines.append(f"{head} ({seen}, licence {about.get('licence', '?')}){scored}")
+    lines += [f"Limit: {limit}" for limit in card.get("limits", ())]
+    lines.append(f"Network {model.network}, {model.size_mb:.1f} MB, {model.source}")
+    return "\n".join(lines)
+
+
+def keep(result: FinetuneResult) -> str:
+    """Save a new model in the user's folder of models.
+
+    Parameters
+    ----------
+    result : FinetuneResult
+        What `core.finetune` gave; its candidate is saved.
+
+    Returns
+    -------
+    str
+        The model's name: of its card, with a number if there is one of that name.
+    """
+    taken = {model.name for model in core.list_models()}
+    base = name = f"{result.candidate.name.split('+')[0]}+{result.head}"
+    number = 1
+    while name in taken:
+        number += 1
+        name = f"{base}-{number}"
+    card = {**result.candidate.card, "name": name}
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "model.safetensors"
+        core.save_checkpoint(replace(result.candidate, card=card), path)
+        return core.add_model(path, name=name).name

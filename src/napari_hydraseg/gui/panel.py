@@ -1,0 +1,99 @@
+"""The guided dock: the whole job in five steps, one open at a time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import napari.viewer
+from qtpy.QtCore import QSize, Qt
+from qtpy.QtWidgets import (
+    QButtonGroup,
+    QFrame,
+    QPushButton,
+    QScrollArea,
+    QVBoxLayout,
+    QWidget,
+)
+
+from .evaluate import EvaluateWidget
+from .finetune import FinetuneWidget
+from .form import named, text
+from .load import LoadWidget
+from .segment import SegmentWidget
+from .shift import ShiftWidget
+
+STEPS = (
+    ("load", "Load", LoadWidget),
+    ("segment", "Segment", SegmentWidget),
+    ("finetune", "Correct && fine-tune", FinetuneWidget),
+    ("shift", "Shift", ShiftWidget),
+    ("evaluate", "Evaluate", EvaluateWidget),
+)
+FOOTER = "Research software, not a medical device."
+
+
+class Panel(QWidget):
+    """Five steps under each other; a tick shows which have been done.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer.
+    """
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.headers: dict[str, QPushButton] = {}
+        self.pages: dict[str, QScrollArea] = {}
+        self.steps: dict[str, QWidget] = {}
+        column = QVBoxLayout(self)
+        column.setContentsMargins(4, 4, 4, 4)
+        column.setSpacing(2)
+        group = QButtonGroup(self)
+        for number, (room, title, kind) in enumerate(STEPS, 1):
+            header, page = self._step(room, f"{number}  {title}", kind(napari_viewer))
+            group.addButton(header)
+            column.addWidget(header)
+            column.addWidget(page, 1)
+        footer = text(FOOTER, name="panel.footer", label="Notice")
+        footer.setAlignment(Qt.AlignmentFlag.AlignCenter)
+        column.addWidget(footer)
+        self.setMinimumWidth(300)
+        self.open_step("load")
+
+    def _step(
+        self, room: str, title: str, step: Any
+    ) -> tuple[QPushButton, QScrollArea]:
+        plain = title.replace("&&", "and")
+        header = named(
+            QPushButton(title),
+            f"panel.{room}",
+            label=f"Step {plain}",
+            tip=f"Open step {plain}",
+        )
+        header.setCheckable(True)
+        header.setStyleSheet("text-align: left; padding: 4px 8px; font-weight: bold;")
+        page = QScrollArea()
+        page.setWidget(step)
+        page.setWidgetResizable(True)
+        page.setFrameShape(QFrame.Shape.NoFrame)
+        page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+        page.hide()
+        header.toggled.connect(page.setVisible)
+        step.done.connect(lambda: header.setText(f"{title}  ✓"))
+        self.headers[room], self.pages[room], self.steps[room] = header, page, step
+        return header, page
+
+    def open_step(self, room: str) -> None:
+        """Open a step and close the others.
+
+        Parameters
+        ----------
+        room : {"load", "segment", "finetune", "shift", "evaluate"}
+            Which.
+        """
+        self.headers[room].setChecked(True)
+
+    def sizeHint(self) -> QSize:
+        """Ask for the width that all texts fit in."""
+        return QSize(360, 700)

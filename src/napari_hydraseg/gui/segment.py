@@ -1,0 +1,269 @@
+"""Step 2: segment the open scan with one or more heads of a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import napari.viewer
+from qtpy.QtCore import Qt, Signal
+from qtpy.QtWidgets import (
+    QFileDialog,
+    QListWidget,
+    QListWidgetItem,
+    QVBoxLayout,
+    QWidget,
+)
+
+from napari_hydraseg import core
+from napari_hydraseg.core.types import Segmentation, Steps
+
+from . import layers, nouns, view
+from .choosers import LayerBox, ModalityBox, ModelBox
+from .form import button, fill, named, rows, table, text, unready
+from .jobbar import JobBar, device, open_steps
+from .library import card_text, library
+from .words import how_made
+
+
+class SegmentWidget(QWidget):
+    """Segments the chosen scan; one labels layer per head.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer that holds the scan and gets the labels.
+    """
+
+    done = Signal()
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.image = named(
+            LayerBox(napari_viewer, "image"),
+            "segment.image",
+            label="Scan",
+            tip="The image layer to segment",
+        )
+        self.modality = named(
+            ModalityBox(),
+            "segment.modality",
+            label="Kind of scan",
+            tip="What made this scan; grey values are normalised accordingly",
+        )
+        self.model = named(
+            ModelBox(), "segment.model", label="Model", tip="The model to use"
+        )
+        self.heads = named(
+            QListWidget(),
+            "segment.heads",
+            label="What to look for",
+            tip="Each ticked head adds a little time; the encoder runs once for all",
+        )
+        self.heads.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.heads.setTextElideMode(Qt.TextElideMode.ElideRight)
+        self.card = text(name="segment.card", label="About the model")
+        self.bar = JobBar("segment", "Segment", tip="Segment the whole scan")
+        self.table = table(
+            "segment.table",
+            label="What was found",
+            tip="Volume of each structure in millilitres",
+            heads=("Structure", "Volume (ml)"),
+        )
+        self.save = button(
+            "Save segmentation…",
+            "segment.save",
+            "Write the chosen labels layer on the scan's own grid",
+            self._save,
+        )
+        self._lay_out()
+        self._connect()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        form = rows(column)
+        form.addRow("Scan", self.image)
+        form.addRow("Kind", self.modality)
+        form.addRow("Model", self.model)
+        column.addWidget(text("Look for"))
+        column.addWidget(self.heads)
+        column.addWidget(self.card)
+        column.addWidget(self.bar)
+        column.addWidget(self.table)
+        column.addWidget(self.save)
+        column.addStretch(1)
+
+    def _connect(self) -> None:
+        self.image.chosen.connect(self._on_image)
+        self.modality.currentIndexChanged.connect(lambda _: self._on_modality())
+        self.model.chosen.connect(self._on_model)
+        self.heads.itemChanged.connect(lambda _: self._check())
+        self.bar.run.clicked.connect(lambda _=False: self._run())
+        library.changed.connect(self._on_library)
+        self._on_model()
+        self._on_image()
+
+    def chosen_heads(self) -> tuple[str, ...]:
+        """Names of the ticked heads."""
+        items = [self.heads.item(row) for row in range(self.heads.count())]
+        return tuple(
+            item.data(Qt.ItemDataRole.UserRole)
+            for item in items
+            if item.checkState() == Qt.CheckState.Checked
+        )
+
+    def _on_library(self, name: str) -> None:
+        if name:
+            self._tick_recommended()
+
+    def _on_image(self) -> None:
+        layer = self.image.layer()
+        before = self.modality.modality()
+        ours = layer.metadata.get("hydraseg", {}) if layer is not None else {}
+        volume = ours.get("volume")
+        modality = volume.modality if volume is not None else ours.get("modality")
+        self.modality.show_modality(modality)
+        if modality != before:
+            self._tick_recommended()
+        self._check()
+
+    def _on_modality(self) -> None:
+        layer = self.image.layer()
+        if layer is not None:
+            nouns.set_modality(self.viewer.layers, layer, self.modality.modality())
+        self._tick_recommended()
+
+    def _on_model(self) -> None:
+        model = self.model.info()
+        self.heads.blockSignals(True)
+        self.heads.clear()
+        for head, classes in (model.heads if model is not None else {}).items():
+            what = ", ".join(classes[1:])
+            item = QListWidgetItem(head if what == head else f"{head}: {what}")
+            item.setData(Qt.ItemDataRole.UserRole, head)
+            item.setToolTip(f"{head}: {what}")
+            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
+            item.setCheckState(Qt.CheckState.Unchecked)
+            self.heads.addItem(item)
+        self.heads.blockSignals(False)
+        height = max(self.heads.sizeHintForRow(0), 18) * min(self.heads.count(), 6)
+        self.heads.setFixedHeight(height + 8)
+        about = card_text(model) if model is not None else self.model.problem
+        self.model.setToolTip(about)
+        limits = list(model.card.get("limits", ())) if model is not None else []
+        self.card.setText(str(limits[0]) if limits else "")
+        self.card.setToolTip(about)
+        self.card.setVisible(bool(limits))
+        self._tick_recommended()
+
+    def _tick_recommended(self) -> None:
+        """Tick what the model's card recommends for this kind of scan."""
+        model = self.model.info()
+        if model is None:
+            self._check()
+            return
+        wanted = model.card.get("recommended", {}).get(self.modality.modality(), ())
+        if len(model.heads) == 1:
+            wanted = tuple(model.heads)
+        self.heads.blockSignals(True)
+        for row in range(self.heads.count()):
+            item = self.heads.item(row)
+            ticked = item.data(Qt.ItemDataRole.UserRole) in wanted
+            state = Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked
+            item.setCheckState(state)
+        self.heads.blockSignals(False)
+        self._check()
+
+    def _check(self) -> None:
+        problem = self.model.problem or "No model is installed: add one under Models."
+        nothing = "Tick what to look for."
+        if self.modality.modality() is None:
+            nothing = "Say what kind of scan this is, or tick what to look for."
+        self.bar.set_ready(
+            unready(
+                [
+                    (self.image.layer() is None, "Open a scan first (step 1)."),
+                    (self.model.info() is None, problem),
+                    (not self.chosen_heads(), nothing),
+                ]
+            )
+        )
+
+    def _gather(self) -> Steps[dict[str, Segmentation]]:
+        self._asked = self.image.layer()
+        self._geometry = nouns.geometry_of(self._asked)
+        volume = nouns.volume_of(self._asked)
+        heads, where = self.chosen_heads(), device()
+        return open_steps(
+            self.model.path(),
+            lambda checkpoint: core.segment(
+                volume, checkpoint, heads=heads, device=where
+            ),
+        )
+
+    def _run(self) -> None:
+        self.bar.start(self._gather, self._show, title="Segmenting")
+
+    def _show(self, found: Mapping[str, Segmentation]) -> None:
+        lines, squares, times = [], [], []
+        for head, segmentation in found.items():
+            layer = self._put(head, segmentation)
+            features = layers.table(
+                segmentation,
+                known_mm="pixel" not in {str(u) for u in layer.units},
+            )
+            colour = layer.colormap.color_dict
+            for label, name, volume in zip(
+                features["index"],
+                features["name"],
+                features["volume_ml"],
+                strict=True,
+            ):
+                lines.append((name, f"{volume:.2f}" if volume == volume else "unknown"))
+                squares.append(napari_colour(colour[label]))
+            times.append(how_made(head, segmentation.made_by))
+        fill(self.table, lines, colours=squares)
+        self.bar.say("\n".join(["Done. Check every slice before you use it.", *times]))
+        self.done.emit()
+
+    def _put(self, head: str, segmentation: Segmentation) -> Any:
+        """Add one labels layer; an earlier result of the same head is hidden."""
+        name = f"{self._asked.name} {head}"
+        for layer in self.viewer.layers:
+            if layer.name.split(" [")[0] == name:
+                layer.visible = False
+        made = layers.labels_layer(
+            replace(segmentation, probabilities=None),
+            name=name,
+            geometry=self._geometry or None,
+        )
+        return view.add(self.viewer, [made])[0]
+
+    def _save(self) -> None:
+        layer = self.viewer.layers.selection.active
+        if layer is None or not hasattr(layer, "selected_label"):
+            self.bar.say("Select the labels layer to save in the layer list first.")
+            return
+        name = f"{layer.name.replace(' ', '_')}.nii.gz"
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save segmentation", name, "NIfTI (*.nii.gz *.nii)"
+        )
+        if path:
+            self._write(layer, Path(path))
+
+    def _write(self, layer: Any, path: Path) -> None:
+        try:
+            core.save_segmentation(nouns.segmentation_of(layer), path, overwrite=True)
+        except core.HydraSegError as error:
+            self.bar.complain(error)
+        else:
+            self.bar.say(f"Saved as {path.name}, on the scan's own grid.")
+
+
+def napari_colour(rgba: Any) -> str:
+    """Write a colour of napari (four numbers from 0 to 1) as Qt wants it."""
+    red, green, blue = (round(255 * float(part)) for part in rgba[:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -1,0 +1,207 @@
+"""Step 4: compare the scan with those that the model was trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import napari.viewer
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
+
+from napari_hydraseg import core
+from napari_hydraseg.core.types import ShiftReport, Steps
+
+from . import nouns, view
+from .choosers import LayerBox, ModelBox
+from .drawing import Strip
+from .form import button, fill, named, rows, table, text, unready
+from .jobbar import JobBar, device, open_steps
+from .words import COLOURS, number, verdict_text
+
+
+class ShiftWidget(QWidget):
+    """Compares the chosen scan with what a head of a model was trained on.
+
+    Parameters
+    ----------
+    napari_viewer : napari.viewer.Viewer
+        The viewer that holds the scan.
+    """
+
+    done = Signal()
+
+    def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
+        super().__init__()
+        self.viewer = napari_viewer
+        self.report: ShiftReport | None = None
+        self.image = named(
+            LayerBox(napari_viewer, "image"),
+            "shift.image",
+            label="Scan",
+            tip="The scan to compare",
+        )
+        self.model = named(
+            ModelBox(),
+            "shift.model",
+            label="Model",
+            tip="The model whose training scans are the reference",
+        )
+        self.head = named(
+            QComboBox(),
+            "shift.head",
+            label="Head",
+            tip="Which head's training scans are the reference",
+        )
+        self.bar = JobBar(
+            "shift", "Compare", tip="Compare the scan with the training scans"
+        )
+        self.verdict = text(name="shift.verdict", label="Verdict")
+        self.depths = table(
+            "shift.depths",
+            label="Difference by depth of the encoder",
+            tip="MMD² of the encoder's features, and the share of training scans, in "
+            "percent, that lie closer to the rest",
+            heads=("Depth", "MMD²", "Percentile"),
+        )
+        self.strip = named(
+            Strip(),
+            "shift.strip",
+            label="Difference by slice",
+            tip="One field per slice: up and orange is unlike the training scans. "
+            "Click to go there",
+        )
+        self.causes = table(
+            "shift.causes",
+            label="What differs",
+            tip="Measured on this scan, and where 90 % of the training scans lie",
+            heads=("What differs", "Here", "Training"),
+        )
+        self.advice = text(name="shift.advice", label="Advice")
+        self.save = button(
+            "Save report…", "shift.save", "Write one HTML page", self._save
+        )
+        self._lay_out()
+        self._connect()
+
+    def _lay_out(self) -> None:
+        column = QVBoxLayout(self)
+        form = rows(column)
+        form.addRow("Scan", self.image)
+        form.addRow("Model", self.model)
+        form.addRow("Head", self.head)
+        column.addWidget(self.bar)
+        for part in (
+            self.verdict,
+            self.strip,
+            self.depths,
+            self.causes,
+            self.advice,
+            self.save,
+        ):
+            column.addWidget(part)
+        column.addStretch(1)
+        self.save.setEnabled(False)
+
+    def _connect(self) -> None:
+        self.image.chosen.connect(self._on_image)
+        self.model.chosen.connect(self._on_model)
+        self.bar.run.clicked.connect(lambda _=False: self._run())
+        self.strip.picked.connect(self._go_to)
+        self._on_model()
+
+    def _on_model(self) -> None:
+        model = self.model.info()
+        before = self.head.currentText()
+        heads = list(model.heads) if model is not None else []
+        self.head.clear()
+        self.head.addItems(heads)
+        if before in heads:
+            self.head.setCurrentText(before)
+        else:
+            self._take_recommended()
+        self._on_image()
+
+    def _on_image(self) -> None:
+        self._take_recommended()
+        problem = self.model.problem or "No model is installed: add one under Models."
+        self.bar.set_ready(
+            unready(
+                [
+                    (self.image.layer() is None, "Open a scan first (step 1)."),
+                    (self.model.info() is None, problem),
+                ]
+            )
+        )
+
+    def _take_recommended(self) -> None:
+        """Choose the head that the model's card recommends for this kind of scan."""
+        model, layer = self.model.info(), self.image.layer()
+        if model is None or layer is None:
+            return
+        volume = layer.metadata.get("hydraseg", {}).get("volume")
+        modality = volume.modality if volume is not None else None
+        wanted = model.card.get("recommended", {}).get(modality, ())
+        if wanted and self.head.currentText() not in wanted:
+            self.head.setCurrentText(wanted[0])
+
+    def _gather(self) -> Steps[ShiftReport]:
+        volume = nouns.volume_of(self.image.layer())
+        self._axis = volume.plane_axis
+        head, where = self.head.currentText() or None, device()
+        return open_steps(
+            self.model.path(),
+            lambda checkpoint: core.shift(
+                [volume], checkpoint, head=head, device=where
+            ),
+        )
+
+    def _run(self) -> None:
+        self.bar.start(self._gather, self._show, title="Comparing")
+
+    def _show(self, report: ShiftReport) -> None:
+        self.report = report
+        self.save.setEnabled(True)
+        colour = COLOURS[report.verdict]
+        self.verdict.setText(verdict_text(report))
+        self.verdict.setStyleSheet(
+            f"QLabel {{ border-left: 6px solid {colour}; padding-left: 8px; }}"
+        )
+        fill(
+            self.depths,
+            [
+                (line["depth"], number(line["mmd2"]), number(line["percentile"], 0))
+                for line in report.by_depth
+            ],
+        )
+        self.strip.show_values(
+            [(int(s["slice"]), float(s["witness"])) for s in report.per_slice]
+        )
+        fill(
+            self.causes,
+            [
+                (
+                    cause["name"],
+                    number(cause["scan"]),
+                    f"{number(cause['reference_low'])} to "
+                    f"{number(cause['reference_high'])}",
+                )
+                for cause in report.causes
+            ],
+        )
+        self.advice.setText(str(report.advice.get("text", "")))
+        self.done.emit()
+
+    def _go_to(self, index: int) -> None:
+        view.go_to_slice(self.viewer, self._axis, index)
+
+    def _save(self) -> None:
+        path, _ = QFileDialog.getSaveFileName(
+            self, "Save report", "shift.html", "Report (*.html *.json *.csv)"
+        )
+        if path and self.report is not None:
+            try:
+                core.write_report(core.describe(self.report), path, overwrite=True)
+            except core.HydraSegError as error:
+                self.bar.complain(error)
+            else:
+                self.bar.say(f"Saved as {Path(path).name}.")

@@ -1,0 +1,109 @@
+"""How the viewer looks at a scan: plane, scale bar, and which side is which.
+
+The camera, the canvas and their overlays moved in napari 0.9; the old places still work
+there but warn, so that each is looked up in the new place first.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from qtpy.QtCore import QObject
+
+from napari_hydraseg.core.types import PLANES, Plane, Volume
+
+# sides of the patient at low and high index of z, y, x
+_SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
+
+
+def add(viewer: Any, made: list[tuple[Any, dict[str, Any], str]]) -> list[Any]:
+    """Add layers that `gui.layers` made; returns them."""
+    kinds = {"image": viewer.add_image, "labels": viewer.add_labels}
+    return [kinds[kind](data, **attributes) for data, attributes, kind in made]
+
+
+def face(viewer: Any, plane: Plane) -> None:
+    """Show the slices of a plane, the middle one first, the patient's head up.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer; left alone if it shows other than three axes.
+    plane : {"axial", "coronal", "sagittal"}
+        The plane.
+    """
+    if viewer.dims.ndim != 3:
+        return
+    axis = PLANES.index(plane)
+    order = (axis, *(a for a in range(3) if a != axis))
+    viewer.dims.ndisplay = 2
+    if viewer.dims.order != order:
+        viewer.dims.order = order
+    _head_up(viewer)
+    viewer.reset_view()
+    viewer.dims.set_current_step(axis, int(viewer.dims.nsteps[axis]) // 2)
+
+
+def shows(viewer: Any, plane: Plane) -> bool:
+    """Whether the viewer shows slices of a plane."""
+    dims = viewer.dims
+    if dims.ndim != 3:
+        return True
+    return dims.ndisplay == 2 and dims.order[0] == PLANES.index(plane)
+
+
+def _head_up(viewer: Any) -> None:
+    """Draw rows upwards where they run towards the head, downwards elsewhere."""
+    camera = getattr(viewer, "scene", viewer).camera
+    camera.orientation2d = ("up" if viewer.dims.order[-2] == 0 else "down", "right")
+
+
+def show_scale_bar(viewer: Any) -> None:
+    """Show a bar in millimetres."""
+    new = hasattr(viewer, "canvas")
+    overlay = viewer.canvas.overlays.scale_bar if new else viewer.scale_bar
+    overlay.visible = True
+
+
+def slice_shown(viewer: Any, axis: int) -> int:
+    """Index of the slice that the viewer shows along an axis."""
+    return int(viewer.dims.current_step[axis]) if viewer.dims.ndim == 3 else 0
+
+
+def go_to_slice(viewer: Any, axis: int, index: int) -> None:
+    """Show a slice."""
+    if viewer.dims.ndim == 3:
+        viewer.dims.set_current_step(axis, index)
+
+
+class Compass(QObject):
+    """Words on the canvas that say which side of the patient is where."""
+
+    def __init__(self, viewer: Any, parent: QObject) -> None:
+        super().__init__(parent)
+        self._viewer = viewer
+        viewer.dims.events.order.connect(self.update)
+        viewer.layers.events.removed.connect(self.update)
+
+    def update(self, event: Any = None) -> None:
+        """Write the sides for the plane that is shown, if the scan tells them."""
+        viewer = self._viewer
+        new = hasattr(viewer, "canvas")
+        overlay = viewer.canvas.overlays.text if new else viewer.text_overlay
+        words = self._words()
+        overlay.text = words
+        overlay.visible = bool(words)
+        overlay.position = "top_left"
+
+    def _words(self) -> str:
+        nouns = [ly.metadata.get("hydraseg", {}) for ly in self._viewer.layers]
+        volumes = [n["volume"] for n in nouns if isinstance(n.get("volume"), Volume)]
+        if not volumes or self._viewer.dims.ndim != 3:
+            return ""
+        if any("orientation" not in volume.known for volume in volumes):
+            return "sides not known: the file does not state them"
+        _head_up(self._viewer)
+        rows, columns = self._viewer.dims.order[-2:]
+        low, high = _SIDES[rows]
+        top = high if rows == 0 else low
+        return f"picture left = patient {_SIDES[columns][0]} · top = patient {top}"
