@@ -6,7 +6,8 @@ new scan and, in the same way, for each reference scan; under exchangeability th
 of the new scan among all is uniform, so ``p = rank / (n + 1)`` needs no further
 assumption (conformal p-value [1]_). Scaling and kernel width therefore see all n + 1
 scans alike: computed from the reference alone, they would treat the new one differently
-and alarm too often.
+and alarm too often. Scans of one person (two phases of a heart) are never held against
+each other, and share one vote.
 
 References
 ----------
@@ -52,6 +53,8 @@ class Judgement:
         Of `score` among those of the reference scans.
     slices : int
         Slices per scan that were compared.
+    persons : int
+        Persons that the reference scans are of: what p is counted in.
     """
 
     depths: list[str]
@@ -61,6 +64,7 @@ class Judgement:
     p: float
     percentile: float
     slices: int
+    persons: int
 
 
 def judge(reference: Entry, new: Entry) -> Judgement:
@@ -93,14 +97,19 @@ def judge(reference: Entry, new: Entry) -> Judgement:
     spread = distances.std(axis=1, keepdims=True)
     centred = distances - distances.mean(axis=1, keepdims=True)
     scores = (centred / np.where(spread > 0, spread, 1)).max(axis=0)
+    weight = 1 / (rivals[:-1] == 0).sum(axis=1)  # the scans of a person share one vote
+    votes = float(weight.sum())
+    persons = round(votes)
+    farther = float(weight[scores[:-1] >= scores[-1]].sum())
     return Judgement(
         depths=names,
         mmd2=distances[:, -1],
-        percentiles=100 * (distances[:, :-1] < distances[:, -1:]).mean(axis=1),
+        percentiles=100 * ((distances[:, :-1] < distances[:, -1:]) @ weight) / votes,
         score=float(scores[-1]),
-        p=float((scores >= scores[-1]).mean()),
-        percentile=float(100 * (scores[:-1] < scores[-1]).mean()),
+        p=(1 + farther) / (1 + persons),
+        percentile=float(100 * ((scores[:-1] < scores[-1]) @ weight) / votes),
         slices=slices,
+        persons=persons,
     )
 
 

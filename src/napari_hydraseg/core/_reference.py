@@ -23,7 +23,7 @@ def reference_features(
     *,
     subjects: Sequence[Hashable] | None = None,
     cap: int = 16,
-    scans: int = 128,
+    max_scans: int = 128,
     seed: int = 0,
 ) -> dict[str, NDArray[Any]]:
     """Make the entry ``checkpoint.reference[head]`` of the features of its scans.
@@ -37,7 +37,7 @@ def reference_features(
         heart): the calibration then leaves out all scans of a person at a time.
     cap : int
         At most so many slices of a scan are kept, evenly spread.
-    scans : int
+    max_scans : int
         At most so many scans are kept, drawn at random.
     seed : int
         Seed of that draw.
@@ -65,8 +65,10 @@ def reference_features(
             f"{len(subjects)} subjects were given for {len(features_by_scan)} scans."
         )
     chosen = np.arange(len(features_by_scan))
-    if len(chosen) > scans:
-        drawn = np.random.default_rng(seed).choice(len(chosen), scans, replace=False)
+    if len(chosen) > max_scans:
+        drawn = np.random.default_rng(seed).choice(
+            len(chosen), max_scans, replace=False
+        )
         chosen = np.sort(drawn)
     names = depths(features_by_scan[0])
     rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}

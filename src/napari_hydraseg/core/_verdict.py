@@ -1,0 +1,212 @@
+"""From distances to a verdict: one scan by its rank, several as a cohort."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import comb, nan
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ._advice import advise
+from ._calibration import (
+    Entry,
+    Judgement,
+    judge,
+    matched_rows,
+    same_encoder,
+    subject_of_rows,
+    witness,
+)
+from ._fingerprint import Range, fingerprint, outside
+from ._mmd import mmd_test
+from ._reference import reference_features
+from .types import Checkpoint, ShiftReport, Verdict, Volume
+
+FEWEST = 19  # persons in the reference: with fewer, p could not reach .05
+DIFFERENT, BORDERLINE = 0.05, 0.15
+PERMUTATIONS = 1000  # of scans, when a cohort is judged
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """One scan held against one reference."""
+
+    label: str
+    entry: Entry
+    judgement: Judgement
+    witness: NDArray[np.float64]
+
+    @classmethod
+    def of(
+        cls, label: str, features: Mapping[str, NDArray[Any]], reference: Entry
+    ) -> Case:
+        entry = reference_features([features])
+        every = reference_features([features], cap=max(map(len, features.values())))
+        return cls(label, entry, judge(reference, entry), witness(reference, every))
+
+
+@dataclass(frozen=True, eq=False)
+class Comparison:
+    """All scans held against the reference of one head."""
+
+    head: str
+    reference: Entry
+    usual: Mapping[str, Range]
+    modality: tuple[str, ...]
+    cases: Sequence[Case]
+
+    @property
+    def score(self) -> float:
+        """How far out the scans lie; comparable between heads."""
+        return float(np.mean([case.judgement.score for case in self.cases]))
+
+    @property
+    def persons(self) -> int:
+        return persons(self.reference)
+
+
+def persons(entry: Entry | None) -> int:
+    """Count the persons that the scans of a reference are of."""
+    return len(np.unique(subject_of_rows(entry))) if entry else 0
+
+
+def report(
+    found: Comparison, scans: Sequence[Volume], checkpoint: Checkpoint, *, seed: int
+) -> ShiftReport:
+    """Put together what was found; see `core.shift`."""
+    judged = found.persons >= FEWEST
+    verdict, p, p_floor, percentile = _overall(found, seed)
+    by_depth = _by_depth(found.cases)
+    return ShiftReport(
+        verdict=verdict,
+        p=p,
+        p_floor=p_floor,
+        percentile=percentile,
+        n_reference=int(found.reference["scan"].max()) + 1 if judged else found.persons,
+        by_depth=by_depth,
+        per_case=tuple(_case_row(case, judged=judged) for case in found.cases),
+        per_slice=tuple(
+            {"case": case.label, "slice": index, "witness": float(value)}
+            for case in found.cases
+            for index, value in enumerate(case.witness)
+        ),
+        causes=tuple(_causes(found, scans)),
+        advice=advise(
+            verdict,
+            head=found.head,
+            percentiles=[row["percentile"] for row in by_depth],
+        ),
+        basis={
+            "model": checkpoint.name,
+            "head": found.head,
+            "scans": len(scans),
+            "reference persons": found.persons,
+            "slices compared per scan": [c.judgement.slices for c in found.cases],
+            "method": "MMD^2 of encoder features, rbf kernel of median width; each "
+            "reference scan left out in turn, largest depth counts",
+            "seed": seed,
+        },
+    )
+
+
+def _overall(found: Comparison, seed: int) -> tuple[Verdict, float, float, float]:
+    """Verdict, p, smallest possible p and percentile of all scans together."""
+    if found.persons < FEWEST or not found.cases:
+        return "cannot-judge", nan, 1 / (found.persons + 1), nan
+    percentile = float(np.median([case.judgement.percentile for case in found.cases]))
+    if len(found.cases) == 1:
+        p, p_floor = found.cases[0].judgement.p, 1 / (found.persons + 1)
+    else:
+        p = _cohort_p(found, seed)
+        splits = comb(found.persons + len(found.cases), len(found.cases))
+        p_floor = max(1 / (1 + PERMUTATIONS), 1 / splits)
+    return _verdict(p), p, p_floor, percentile
+
+
+def _verdict(p: float) -> Verdict:
+    if p <= DIFFERENT:
+        return "different"
+    return "borderline" if p <= BORDERLINE else "similar"
+
+
+def _cohort_p(found: Comparison, seed: int) -> float:
+    """Permute persons between cohort and reference; a scan is its mean embedding."""
+    slices = min(case.judgement.slices for case in found.cases)
+    stored = matched_rows(found.reference, slices)
+    own = [matched_rows(case.entry, slices)[0] for case in found.cases]
+    old, new = [], []
+    for name in same_encoder(found.reference, found.cases[0].entry):
+        features = found.reference[name].astype(np.float64)
+        means = features[stored].mean(axis=1)  # (scan, d)
+        fresh = np.stack(
+            [
+                case.entry[name][rows].mean(axis=0, dtype=np.float64)
+                for case, rows in zip(found.cases, own, strict=True)
+            ]
+        )
+        both = np.concatenate((means, fresh))
+        sd = both.std(axis=0)
+        # every depth has the same say, however many features it has
+        scale = np.where(sd > 0, sd, 1) * np.sqrt(means.shape[1])
+        old.append(means / scale)
+        new.append(fresh / scale)
+    person = subject_of_rows(found.reference)[stored[:, 0]]
+    _, p = mmd_test(
+        np.concatenate(old, axis=1),
+        np.concatenate(new, axis=1),
+        groups_x=person,
+        permutations=PERMUTATIONS,
+        seed=seed,
+    )
+    return p
+
+
+def _by_depth(cases: Sequence[Case]) -> tuple[Mapping[str, Any], ...]:
+    """Mean distance and median percentile of the scans at each depth."""
+    if not cases:
+        return ()
+    mmd2 = np.mean([case.judgement.mmd2 for case in cases], axis=0)
+    percentiles = np.median([case.judgement.percentiles for case in cases], axis=0)
+    return tuple(
+        {"depth": int(name), "mmd2": float(distance), "percentile": float(percentile)}
+        for name, distance, percentile in zip(
+            cases[0].judgement.depths, mmd2, percentiles, strict=True
+        )
+    )
+
+
+def _case_row(case: Case, *, judged: bool) -> Mapping[str, Any]:
+    p = case.judgement.p if judged else nan
+    return {
+        "case": case.label,
+        "verdict": _verdict(p) if judged else "cannot-judge",
+        "p": p,
+        "percentile": case.judgement.percentile if judged else nan,
+    }
+
+
+def _causes(found: Comparison, scans: Sequence[Volume]) -> list[dict[str, Any]]:
+    """What is unusual about the scans, in plain words; of a cohort, the median scan."""
+    causes: list[dict[str, Any]] = []
+    came = sorted({s.modality for s in scans if s.modality} - set(found.modality))
+    if found.modality and came:
+        usual, unusual = ", ".join(found.modality), ", ".join(came)
+        causes.append(
+            {
+                "name": "modality",
+                "scan": unusual,
+                "reference_low": usual,
+                "reference_high": usual,
+                "text": f"The scan is {unusual}; the reference scans are {usual}.",
+            }
+        )
+    prints = [fingerprint(scan) for scan in scans]
+    shared = set.intersection(*(set(measured) for measured in prints))
+    median = {
+        name: float(np.median([measured[name] for measured in prints]))
+        for name in sorted(shared)
+    }
+    return causes + outside(median, found.usual)
