@@ -27,9 +27,9 @@ FILES = sorted(
 FLOORS = """
 5  cli > demo > gui/panel > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models > gui/choosers, gui/jobbar > gui/layers, gui/worker, gui/form, gui/view > gui/nouns > gui/colours > gui > core
 4  core/transfer > core/report
-3  core/finetune, core/pretrain, core/shift > core/inference
+3  core/finetune, core/pretrain, core/shift > core/inference, core/_verdict > core/_advice
 2  core/convert > core/models > core/checkpoint   core/training > core/losses, core/augment
-1  core/io > core/io/* > core/io/frame > core/io/atomic   core/grid   core/metrics > core/_surfaces > core/_overlap   core/_mmd > core/_kernels   core/phantom   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
+1  core/io > core/io/* > core/io/frame > core/io/atomic   core/grid   core/metrics > core/_surfaces > core/_overlap   core/_calibration > core/_mmd, core/_fingerprint > core/_kernels, core/_reference   core/phantom   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
 0  core/types   core/errors   version
 """  # noqa: E501 - one floor a line, as in a drawing
 
