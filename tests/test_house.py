@@ -22,16 +22,33 @@ FILES = sorted(
     if "weights" not in path.relative_to(SOURCE).parts
 )
 
-# Imports run down only. Wide gaps part the chains of a floor, `>` orders the rooms of
-# a chain, commas part rooms that do not know each other. "core" is its public face.
+# Imports run down only. A line is a chain of a floor and goes on where it is indented;
+# `>` orders its rooms, commas part rooms that do not know each other. "core" is the
+# public face of core, "version" the package itself.
 FLOORS = """
-5  cli > demo > gui/panel > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models > gui/choosers, gui/jobbar > gui/layers, gui/worker, gui/form, gui/view > gui/nouns > gui/colours > gui > core
-4  core/transfer > core/report
-3  core/finetune, core/pretrain, core/shift > core/inference, core/_verdict > core/_advice
-2  core/convert > core/models > core/checkpoint   core/training > core/losses, core/augment
-1  core/io > core/io/* > core/io/frame > core/io/atomic   core/grid   core/metrics > core/_surfaces > core/_overlap   core/_calibration > core/_mmd, core/_fingerprint > core/_kernels, core/_reference   core/phantom   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
-0  core/types   core/errors   version
-"""  # noqa: E501 - one floor a line, as in a drawing
+5   cli > demo > _doctor, _library, _masks, _scans, _training > _shell
+    > gui/panel
+    > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
+    > gui/annotate > gui/choosers > gui/library, gui/jobbar
+    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
+    > gui/nouns > gui/colours > gui
+4.5 core
+4   core/transfer > core/report > core/_describe, core/_figures
+3   core/finetune, core/pretrain, core/shift > core/_verdict
+    > core/inference, core/_advice, core/_calibration, core/_fingerprint
+    > core/_reference
+2   core/convert > core/models > core/checkpoint
+2   core/training > core/augment > core/losses
+1   core/io > core/io/* > core/io/frame > core/io/atomic
+1   core/grid
+1   core/metrics > core/_surfaces > core/_overlap
+1   core/_mmd > core/_kernels
+1   core/phantom
+1   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
+0   core/types
+0   core/errors
+0   version
+"""
 
 WINDOW = {"napari", "qtpy", "magicgui", "superqt", "PySide6", "PyQt6", "PyQt5"}
 NEVER = {
@@ -58,19 +75,19 @@ WHEN_USED = {
 }
 WITHOUT_TORCH = ("types", "errors", "io", "grid", "metrics", "checkpoint", "models")
 
-Place = tuple[int, int, int]  # floor, chain, steps below the head of the chain
+Place = tuple[float, int, int]  # floor, chain, steps below the head of the chain
 
 
 @cache
 def rooms() -> dict[str, Place]:
     """Read the drawing."""
     places = {}
-    for line in FLOORS.strip().splitlines():
+    lines = re.sub(r"\n\s+(?=>)", " ", FLOORS).strip().splitlines()
+    for chain, line in enumerate(lines):
         floor, plan = line.split(maxsplit=1)
-        for chain, text in enumerate(re.split(r"\s{2,}", plan)):
-            for step, group in enumerate(text.split(" > ")):
-                for room in group.split(", "):
-                    places[room] = (int(floor), chain, step)
+        for step, group in enumerate(plan.split(" > ")):
+            for room in group.split(", "):
+                places[room] = (float(floor), chain, step)
     return places
 
 
