@@ -42,7 +42,7 @@ window: ## Make sure that the system has what a napari window needs
 
 demo: setup ## Run the main job on the bundled model and sample; napari opens at the end
 	@if [ -n "$$DISPLAY$$WAYLAND_DISPLAY" ]; then bash .ci/window; fi
-	$(BIN)/hydraseg demo -o $(DEMO_DIR)
+	$(BIN)/hydraseg demo --overwrite -o $(DEMO_DIR)
 
 test: setup window ## Run every test, with a real window on a virtual screen
 	bash .ci/window run $(BIN)/python -m pytest $(PYTEST_ARGS)
