@@ -9,8 +9,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from napari_hydraseg.core._plain import plain
 from napari_hydraseg.core.errors import SaveError, WouldOverwrite
-from napari_hydraseg.core.report import describe, plain, write_report
+from napari_hydraseg.core.report import describe, write_report
 from napari_hydraseg.core.types import (
     Checkpoint,
     FinetuneResult,

@@ -24,11 +24,12 @@ from napari_hydraseg import __version__
 
 from ._describe import describe
 from ._figures import data_uri
+from ._plain import plain
 from .errors import SaveError
 from .io.atomic import atomic_write
 from .types import Report
 
-__all__ = ["describe", "plain", "write_report"]
+__all__ = ["describe", "write_report"]
 
 NOTICE = "Not a medical device: for research and education, not for diagnosis."
 FORMULA = ("=", "+", "-", "@", "\t", "\r")  # what starts a formula in a spreadsheet
@@ -65,30 +66,6 @@ def write_report(
     # Lone surrogates come from text that was no UTF-8; they must not stop a report.
     content = makers[suffix](report).encode("utf-8", errors="replace")
     atomic_write(path, lambda file: file.write(content), overwrite=overwrite)
-
-
-def plain(value: Any) -> Any:
-    """Turn a value into what JSON has: arrays to lists, ``nan`` and ``inf`` to null.
-
-    Parameters
-    ----------
-    value : object
-        Mappings, sequences, arrays, NumPy numbers, paths, text, numbers, None.
-
-    Returns
-    -------
-    object
-        Of dict, list, str, int, float, bool and None only.
-    """
-    if isinstance(value, Mapping):
-        return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple, set, frozenset)):
-        return [plain(item) for item in value]
-    if isinstance(value, (np.ndarray, np.generic)):
-        return plain(value.tolist())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    return value if isinstance(value, (str, int, type(None))) else str(value)
 
 
 def _json(report: Report) -> str:

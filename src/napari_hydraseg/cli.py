@@ -1,0 +1,50 @@
+"""The command line ``hydraseg``: each verb is one call of the core.
+
+Nothing heavy is imported until a verb needs it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from . import __version__
+from .commands.doctor import doctor
+from .commands.judge import evaluate, shift
+from .commands.library import models
+from .commands.scans import FILE, make_folder
+from .commands.segment import segment
+from .commands.session import command, common, overwrite_option
+from .commands.shell import Shell
+from .commands.train import finetune, pretrain
+
+
+@click.group(cls=Shell, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="hydraseg")
+@common
+def main() -> None:
+    """Segment, correct, fine-tune and check medical scans.
+
+    Not a medical device.
+    """
+
+
+@command("demo")
+@click.option("-o", "--output", type=FILE, default=Path("demo"), metavar="DIR")
+@click.option("--headless", is_flag=True, help="Do not open napari at the end.")
+@overwrite_option
+def demo(output: Path, headless: bool, overwrite: bool) -> None:
+    """Run the main job on the bundled model and a synthetic scan, end to end."""
+    from .demo import run_demo
+
+    make_folder(output)
+    run_demo(output, headless=headless, overwrite=overwrite)
+
+
+for _verb in (segment, finetune, shift, evaluate, pretrain, models, demo, doctor):
+    main.add_command(_verb)
+
+
+if __name__ == "__main__":
+    main()

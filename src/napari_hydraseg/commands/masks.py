@@ -1,0 +1,209 @@
+"""From a scan to masks on the disk, with their provenance beside them."""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_hydraseg import __version__, core
+from napari_hydraseg.core._plain import plain
+from napari_hydraseg.core.io import names_path
+from napari_hydraseg.core.io.atomic import atomic_write, ensure_writable
+from napari_hydraseg.core.types import Checkpoint, Segmentation, Steps, Volume
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What to segment, and where the masks go."""
+
+    folder: Path
+    heads: tuple[str, ...] = ()
+    overlap: float = 0.5
+    probabilities: bool = False
+    device: str = "auto"
+    overwrite: bool = False
+    reading: Mapping[str, Any] = field(default_factory=dict)
+
+    def steps(
+        self, volume: Volume, checkpoint: Checkpoint
+    ) -> Steps[dict[str, Segmentation]]:
+        """Return the long verb that answers it for one scan."""
+        steps: Steps[dict[str, Segmentation]] = core.segment(
+            volume,
+            checkpoint,
+            heads=self.heads,
+            overlap=self.overlap,
+            device=self.device,
+            probabilities=self.probabilities,
+        )
+        return steps
+
+    def files(self, case: str, head: str, volume: Volume) -> dict[str, Path]:
+        """Name every file that one head of one case gives."""
+        image = volume.grid is not None and volume.grid.format == "image"
+        mask = self.folder / f"{case}_{head}{'.png' if image else '.nii.gz'}"
+        files = {
+            "mask": mask,
+            "names": names_path(mask),
+            "provenance": self.folder / f"{case}_{head}.json",
+        }
+        if self.probabilities:
+            files["probabilities"] = self.folder / f"{case}_{head}_probabilities.nii.gz"
+        return files
+
+    def all_files(
+        self, case: str, volume: Volume, checkpoint: Checkpoint
+    ) -> list[Path]:
+        """Name every file that one case gives."""
+        return [
+            path
+            for head in self.heads or recommended(checkpoint, volume)
+            for path in self.files(case, head, volume).values()
+        ]
+
+    def ensure_writable(self, paths: Sequence[Path]) -> None:
+        """Find out before the work whether its results can be saved."""
+        for path in paths:
+            ensure_writable(path, overwrite=self.overwrite)
+
+
+def recommended(checkpoint: Checkpoint, volume: Volume) -> tuple[str, ...]:
+    """Name the heads that a model's card recommends for the modality of a scan.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The model.
+    volume : Volume
+        The scan.
+
+    Returns
+    -------
+    tuple of str
+        The only head of a model with one; empty where the card says nothing.
+    """
+    known = tuple(checkpoint.spec.heads)
+    if len(known) == 1:
+        return known
+    return tuple(checkpoint.card.get("recommended", {}).get(volume.modality, ()))
+
+
+def save_mask(
+    found: Segmentation,
+    volume: Volume,
+    files: Mapping[str, Path],
+    wanted: Wanted,
+) -> None:
+    """Write a mask on the scan's own grid, and beside it how it was made.
+
+    Parameters
+    ----------
+    found : Segmentation
+        One head's answer.
+    volume : Volume
+        The scan, of which only the digest is written.
+    files : mapping of str to Path
+        From `Wanted.files`.
+    wanted : Wanted
+        What was asked for.
+    """
+    core.save_segmentation(found, files["mask"], overwrite=wanted.overwrite)
+    if "probabilities" in files and found.probabilities is not None:
+        _save_probabilities(found, files["probabilities"], overwrite=wanted.overwrite)
+    text = json.dumps(provenance(found, volume, wanted), indent=1, allow_nan=False)
+    atomic_write(
+        files["provenance"],
+        lambda file: file.write(text.encode()),
+        overwrite=wanted.overwrite,
+    )
+
+
+def provenance(found: Segmentation, volume: Volume, wanted: Wanted) -> dict[str, Any]:
+    """Tell how a mask was made, without any name of a file or a person.
+
+    Parameters
+    ----------
+    found : Segmentation
+        One head's answer.
+    volume : Volume
+        The scan.
+    wanted : Wanted
+        What was asked for.
+
+    Returns
+    -------
+    dict
+        Plain JSON: versions, model, parameters, device, time, digest of the input.
+    """
+    # A series is named by an identifier of the patient's study; it stays out.
+    reading = {key: wanted.reading[key] for key in wanted.reading if key != "series"}
+    content = {
+        "schema": 1,
+        "verb": "segment",
+        "time": datetime.now(UTC).isoformat(timespec="seconds"),
+        "versions": {
+            "napari-hydraseg": __version__,
+            "python": platform.python_version(),
+            "torch": metadata.version("torch"),
+            "numpy": np.__version__,
+        },
+        "input": {"sha256": volume.sha256, "modality": volume.modality},
+        "parameters": {
+            "overlap": wanted.overlap,
+            "probabilities": wanted.probabilities,
+            "device": wanted.device,
+        }
+        | reading,
+        "classes": found.names,
+        "notice": "Not a medical device.",
+    }
+    made: dict[str, Any] = plain(content | {"made_by": found.made_by})
+    return made
+
+
+def class_rows(found: Segmentation) -> list[dict[str, Any]]:
+    """List id, name and volume of every class of a mask; pictures have no volume."""
+    image = found.grid is not None and found.grid.format == "image"
+    voxel_ml = None if image else float(np.prod(found.spacing_mm)) / 1000.0
+    counts = np.bincount(
+        found.labels.ravel(), minlength=max(found.names, default=0) + 1
+    )
+    return [
+        {
+            "id": id,
+            "name": name,
+            "volume_ml": None if voxel_ml is None else int(counts[id]) * voxel_ml,
+        }
+        for id, name in sorted(found.names.items())
+        if id
+    ]
+
+
+def _save_probabilities(found: Segmentation, path: Path, *, overwrite: bool) -> None:
+    """Write one float volume per class, background first, on the scan's own grid."""
+    from napari_hydraseg.core.io import frame, nifti
+
+    if found.probabilities is None or found.grid is None:
+        return
+    grid = found.grid
+    shape = grid.shape[:3]
+    maps = [
+        frame.to_file(channel, grid.transform).reshape(shape)
+        for channel in found.probabilities
+    ]
+    affine = frame.affine_to_file(found.affine, grid.transform, grid.shape)
+    atomic_write(
+        path,
+        lambda file: nifti.write(
+            file, np.stack(maps, axis=-1), grid, affine, compress=True
+        ),
+        overwrite=overwrite,
+    )

@@ -1,0 +1,202 @@
+"""The verbs that make models: ``hydraseg finetune`` and ``hydraseg pretrain``."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import click
+
+from napari_hydraseg import core
+from napari_hydraseg.core.errors import WrongInput
+from napari_hydraseg.core.types import FinetuneResult
+
+from .scans import FILE, INPUT, annotated, keep_apart, reading, scans
+from .session import command, emit, model_option, overwrite_option, remark, session
+from .session import table as laid_out
+from .work import run
+
+PAIR: Any = (str, INPUT)
+
+
+@command("finetune")
+@click.option(
+    "--case",
+    "cases",
+    type=PAIR,
+    multiple=True,
+    required=True,
+    metavar="SCAN LABELS",
+    help="An annotated scan. Repeatable.",
+)
+@model_option
+@click.option("--head", required=True, metavar="NAME", help="New, or one to improve.")
+@click.option(
+    "--class",
+    "class_names",
+    multiple=True,
+    metavar="NAME",
+    help="Name of label 1, 2, ...; repeatable, in this order.",
+)
+@click.option("--init", default="auto", metavar="auto|HEAD|random", show_default=True)
+@click.option(
+    "--mode", type=click.Choice(["frozen", "full", "scratch"]), default="frozen"
+)
+@click.option("--depth", type=click.IntRange(0), help="Encoder levels frozen; all.")
+@click.option(
+    "--annotated",
+    "which",
+    default="nonempty",
+    show_default=True,
+    metavar="nonempty|all|Z,Z,...",
+    help="Slices of the acquisition plane to learn from, counted from 0: axial ones "
+    "from inferior to superior, coronal from anterior to posterior, sagittal from "
+    "right to left. A list holds for every case.",
+)
+@click.option("--augment/--no-augment", default=True)
+@click.option("--minutes", type=click.FloatRange(0, min_open=True))
+@click.option("--epochs", type=click.IntRange(1))
+@click.option("--hold-out", type=click.Choice(["auto", "none"]), default="auto")
+@click.option("--resume", is_flag=True, help="Go on with the model that -o names.")
+@click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.safetensors")
+@overwrite_option
+@reading
+def finetune(
+    cases: tuple[tuple[str, Path], ...],
+    model: str,
+    which: str,
+    output: Path,
+    resume: bool,
+    overwrite: bool,
+    **options: Any,
+) -> None:
+    """Teach a model a structure from a few slices; the encoder stays frozen."""
+    _only_one(options["minutes"], options["epochs"])
+    inputs = [
+        path for text, labels in cases for path in (*scans([text])[0].paths, labels)
+    ]
+    keep_apart([output], inputs)
+    _check_model_file(output, overwrite=overwrite or resume)
+    checkpoint = core.get_model(model)
+    pairs = []
+    for text, labels in cases:
+        volume = scans([text])[0].load()
+        pairs.append((volume, annotated(core.load_segmentation(labels), volume, which)))
+    now = session()
+    steps = core.finetune(
+        checkpoint,
+        pairs,
+        resume=output if resume else None,
+        seed=now.seed,
+        device=now.device,
+        **options,
+    )
+    result = run(steps, "fine-tuning")
+    core.save_checkpoint(result.candidate, output, overwrite=overwrite or resume)
+    for warning in result.warnings:
+        remark(warning)
+    if not result.accepted:
+        remark(f"{output.name} is not better than the model it came from.")
+    content = _content(result, output)
+    emit("finetune", content, table=_lines(result, output))
+
+
+@command("pretrain")
+@click.argument("config", type=INPUT)
+@click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.safetensors")
+@overwrite_option
+def pretrain(config: Path, output: Path, overwrite: bool) -> None:
+    """Train one encoder and many heads from a configuration file (TOML)."""
+    _check_model_file(output, overwrite=overwrite)
+    checkpoint = run(core.pretrain(_read_config(config)), "training")
+    core.save_checkpoint(checkpoint, output, overwrite=overwrite)
+    heads = {
+        name: {"dice": head.get("dice"), "n": head.get("n")}
+        for name, head in checkpoint.card.get("heads", {}).items()
+    }
+    shown = [{"head": name} | head for name, head in heads.items()]
+    emit(
+        "pretrain",
+        {"model": str(output), "heads": heads},
+        table=laid_out(shown, ("head", "dice", "n")),
+    )
+
+
+def _only_one(minutes: float | None, epochs: int | None) -> None:
+    if minutes is not None and epochs is not None:
+        raise click.UsageError("Give --minutes or --epochs, not both.")
+
+
+def _check_model_file(path: Path, *, overwrite: bool) -> None:
+    """Find out before the training whether the model can be saved.
+
+    Raises
+    ------
+    click.UsageError
+        If the name does not end in ``.safetensors``.
+    SaveError
+        If the file cannot be written.
+    """
+    from napari_hydraseg.core.io.atomic import ensure_writable
+
+    if path.suffix != ".safetensors":
+        raise click.UsageError(f"A model is NAME.safetensors, not {path.name}.")
+    ensure_writable(path, overwrite=overwrite)
+
+
+def _read_config(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises
+    ------
+    WrongInput
+        If it is none.
+    """
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise WrongInput(f"{path.name} is no TOML: {error}.", "Mend it.") from error
+
+
+def _content(result: FinetuneResult, output: Path) -> dict[str, Any]:
+    """Put a result into the keys of the JSON document."""
+    keys = ("head", "init", "mode", "before", "after", "accepted", "epochs", "curve")
+    return {"model": str(output)} | {
+        key: getattr(result, key)
+        for key in (*keys, "frozen", "train", "hold_out", "reason", "warnings")
+    }
+
+
+def _lines(result: FinetuneResult, output: Path) -> str:
+    """Put a result into lines for people."""
+    frozen = result.frozen
+    lines = [
+        f"head      {result.head}, started from {result.init}, {result.mode}",
+        f"trained   {_counted(result.train)}, {result.epochs} epochs",
+        f"held out  {_counted(result.hold_out)}",
+        f"before    Dice {_dice(result.before)}",
+        f"after     Dice {_dice(result.after)}",
+    ]
+    if frozen.get("tensors"):
+        lines += [
+            f"encoder   {frozen['tensors']} tensors frozen; their sha256",
+            f"  before  {frozen.get('sha256_before')}",
+            f"  after   {frozen.get('sha256_after')}",
+        ]
+    return "\n".join([*lines, f"saved     {output}"])
+
+
+def _counted(part: Any) -> str:
+    kind = f" ({part['kind']})" if part.get("kind") else ""
+    return f"{part.get('slices', 0)} slices of {part.get('cases', 0)} scans{kind}"
+
+
+def _dice(side: Any) -> str:
+    dice = side.get("dice")
+    if dice is None or dice != dice:  # nan: no slice was held out
+        return "not known"
+    bounds = [side.get(key) for key in ("low", "high")]
+    if any(bound is None or bound != bound for bound in bounds):
+        return f"{dice:.3f} (n = {side.get('n')})"
+    return f"{dice:.3f} (95 % {bounds[0]:.3f} to {bounds[1]:.3f}, n = {side.get('n')})"
