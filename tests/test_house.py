@@ -27,8 +27,8 @@ FILES = sorted(
 # public face of core, "version" the package itself.
 FLOORS = """
 5   cli > demo
-    > commands/doctor, commands/judge, commands/library, commands/segment, commands/train
-    > commands/masks > commands/scans, commands/work > commands/session
+    > commands/doctor, commands/judge, commands/library, commands/segment,
+    commands/train > commands/masks > commands/scans, commands/work > commands/session
     > commands/shell > commands
     > gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
@@ -85,7 +85,7 @@ Place = tuple[float, int, int]  # floor, chain, steps below the head of the chai
 def rooms() -> dict[str, Place]:
     """Read the drawing."""
     places = {}
-    lines = re.sub(r"\n\s+(?=>)", " ", FLOORS).strip().splitlines()
+    lines = re.sub(r"\n\s+", " ", FLOORS).strip().splitlines()
     for chain, line in enumerate(lines):
         floor, plan = line.split(maxsplit=1)
         for step, group in enumerate(plan.split(" > ")):
