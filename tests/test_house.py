@@ -36,7 +36,7 @@ FLOORS = """
     > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
     > gui/nouns > gui/colours > gui
 4.5 core
-4   core/transfer > core/report > core/_describe, core/_figures
+4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
 3   core/finetune, core/pretrain, core/shift > core/_verdict
     > core/inference, core/_advice, core/_calibration, core/_fingerprint
     > core/_reference
