@@ -13,9 +13,9 @@ from . import __version__
 from .commands.doctor import doctor
 from .commands.judge import evaluate, shift
 from .commands.library import models
-from .commands.scans import FILE, make_folder
+from .commands.scans import FILE
 from .commands.segment import segment
-from .commands.session import command, common, overwrite_option
+from .commands.session import command, common, emit, overwrite_option
 from .commands.shell import Shell
 from .commands.train import finetune, pretrain
 
@@ -36,10 +36,12 @@ def main() -> None:
 @overwrite_option
 def demo(output: Path, headless: bool, overwrite: bool) -> None:
     """Run the main job on the bundled model and a synthetic scan, end to end."""
-    from .demo import run_demo
+    from .demo import lines, open_window, run_demo
 
-    make_folder(output)
-    run_demo(output, headless=headless, overwrite=overwrite)
+    found = run_demo(output, overwrite=overwrite)
+    emit("demo", found, table=lines(found))
+    if not headless:
+        open_window(output)
 
 
 for _verb in (segment, finetune, shift, evaluate, pretrain, models, demo, doctor):
