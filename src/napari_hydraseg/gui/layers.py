@@ -152,7 +152,9 @@ def table(segmentation: Segmentation, *, known_mm: bool = True) -> dict[str, lis
         Whether the voxel size is known; if not, the volume is ``nan``.
     """
     names = named_ids(segmentation)
-    counts = np.bincount(segmentation.labels.ravel(), minlength=max(names, default=0))
+    counts = np.bincount(
+        segmentation.labels.ravel(), minlength=max(names, default=0) + 1
+    )
     voxel_ml = math.prod(segmentation.spacing_mm) / 1000 if known_mm else math.nan
     return {
         "index": list(names),

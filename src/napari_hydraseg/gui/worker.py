@@ -13,6 +13,7 @@ import time
 import traceback
 from collections import deque
 from collections.abc import Generator
+from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -87,7 +88,6 @@ class Job(QObject):
         )
         self._worker.yielded.connect(self._on_progress)
         self._worker.returned.connect(self._on_return)
-        self._worker.errored.connect(self._on_error)
         self._worker.warned.connect(self._on_warning)
         self._worker.finished.connect(self._on_finish)
         _application().aboutToQuit.connect(self._on_quit)
@@ -115,12 +115,10 @@ class Job(QObject):
     @Slot(object)
     def _on_return(self, result: object) -> None:
         self._told = True
-        self.returned.emit(result)
-
-    @Slot(object)
-    def _on_error(self, error: Exception) -> None:
-        self._told = True
-        self.failed.emit(in_plain_words(error))
+        if isinstance(result, _Failure):
+            self.failed.emit(in_plain_words(result.error))
+        else:
+            self.returned.emit(result)
 
     @Slot(tuple)
     def _on_warning(self, warned: tuple[Any, ...]) -> None:
@@ -196,6 +194,18 @@ def _drive(steps: Steps[Any]) -> Generator[Progress, Any, Any]:
     return (yield from steps)
 
 
+@dataclass(frozen=True)
+class _Failure:
+    """An error on its way to the main thread.
+
+    It travels as a result: raised, a ``RuntimeError`` would be swallowed by superqt
+    (the job would never end), and any other would break the slot that napari 0.9
+    connects to ``errored``, which takes no argument although the signal has one.
+    """
+
+    error: Exception
+
+
 class _StepsWorker(GeneratorWorker):
     """Steps a generator in a thread, and closes it there."""
 
@@ -215,9 +225,8 @@ class _StepsWorker(GeneratorWorker):
             self.aborted.emit()
         except StopIteration as end:
             return end.value
-        except RuntimeError as error:
-            # raised as it is, it would be swallowed and the job never end
-            raise in_plain_words(error) from error
+        except Exception as error:  # told in plain words by `Job`; nothing is hidden
+            return _Failure(error)
         finally:
             self._gen.close()
         return None

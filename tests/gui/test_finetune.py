@@ -1,0 +1,250 @@
+"""The Fine-tune form: what counts as annotated, stop, cancel, keep, discard."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_hydraseg import core
+from napari_hydraseg.core.types import ModelInfo
+from napari_hydraseg.gui import layers, view
+from napari_hydraseg.gui.finetune import FinetuneWidget
+from napari_hydraseg.gui.library import library
+from napari_hydraseg.gui.segment import SegmentWidget
+
+
+@pytest.fixture
+def form(dock, verbs):
+    return dock(FinetuneWidget)
+
+
+@pytest.fixture
+def opened(form, viewer, scan):
+    return view.add(viewer, layers.volume_layers(scan))[0]
+
+
+@pytest.fixture
+def painted(form, opened, viewer, click, qtbot):
+    """Labels with a stroke on slices 2 and 4."""
+    click(form, "finetune.new")
+    layer = viewer.layers[-1]
+    for z in (2, 4):
+        layer.paint((z, 10, 12), 1)
+    qtbot.waitUntil(lambda: "2 (2, 4)" in form.annotation.ledger.text())
+    return layer
+
+
+def test_new_labels_lie_on_the_scan_with_the_brush_in_hand(
+    form, opened, viewer, click, control
+):
+    click(form, "finetune.new")
+    layer = viewer.layers[-1]
+    np.testing.assert_allclose(layer.scale, opened.scale)
+    np.testing.assert_allclose(layer.translate, opened.translate)
+    assert layer.units == opened.units
+    assert layer.mode == "paint"
+    assert layer.data.dtype == np.uint8
+    assert viewer.layers.selection.active == layer
+    assert control(form, "finetune.labels").currentText() == layer.name
+
+
+def test_run_says_what_is_missing_at_each_stage(form, viewer, scan, click, control):
+    status = control(form, "finetune.status")
+    assert status.text() == "Open a scan first (step 1)."
+    view.add(viewer, layers.volume_layers(scan))
+    assert "New empty labels" in status.text()
+    click(form, "finetune.new")
+    assert "Paint at least one slice" in status.text()
+    assert not control(form, "finetune.run").isEnabled()
+
+
+def test_painted_slices_are_counted_as_one_paints(form, painted, control):
+    assert control(form, "finetune.run").isEnabled()
+    assert control(form, "finetune.slices").text() == "Annotated slices: 2 (2, 4)"
+
+
+def test_an_empty_slice_counts_once_it_is_ticked(form, painted, viewer, click, control):
+    viewer.dims.set_current_step(0, 0)
+    click(form, "finetune.done")
+    assert "3 (0, 2, 4)" in control(form, "finetune.slices").text()
+    click(form, "finetune.done")
+    assert "2 (2, 4)" in control(form, "finetune.slices").text()
+
+
+def test_of_a_corrected_prediction_only_the_changed_slices_are_learned(
+    form, opened, viewer, scan, click, qtbot
+):
+    found = replace(
+        layers.core.Segmentation((scan.data[0] > 100).astype(np.uint8), scan.affine),
+        made_by={"model": "toy"},
+    )
+    prediction = view.add(viewer, [layers.labels_layer(found, name="found")])[0]
+    assert "0" in form.annotation.ledger.text()
+    click(form, "finetune.copy")
+    copy = viewer.layers[-1]
+    assert not prediction.visible
+    copy.paint((3, 2, 2), 1)
+    qtbot.waitUntil(lambda: "1 (3)" in form.annotation.ledger.text())
+    assert prediction.data[3, 2, 2] == 0
+
+
+def test_the_verb_gets_a_snapshot_and_the_annotated_slices(
+    form, painted, scan, click, finished, verbs
+):
+    form.head.setCurrentText("aorta")
+    form.epochs.setValue(3)
+    click(form, "finetune.run")
+    painted.data[:] = 0
+    finished()
+    ((volume, annotation),) = verbs.asked["cases"]
+    assert volume is scan
+    assert np.flatnonzero(annotation.annotated).tolist() == [2, 4]
+    assert annotation.labels.any()
+    np.testing.assert_array_equal(annotation.affine, scan.affine)
+    assert verbs.asked["class_names"] == ("aorta",)
+    assert (verbs.asked["epochs"], verbs.asked["minutes"]) == (3, None)
+    assert "painted anew" in form.verdict.text()
+
+
+def test_the_presets_are_minutes(form, painted, click, finished, verbs):
+    form.preset.setCurrentText("Better (5 min)")
+    click(form, "finetune.run")
+    finished()
+    assert (verbs.asked["epochs"], verbs.asked["minutes"]) == (None, 5.0)
+
+
+def test_names_of_a_new_head_can_be_typed(form, painted, click, finished, verbs):
+    form.head.setCurrentText("vessels")
+    form.classes.setText("artery, vein")
+    click(form, "finetune.run")
+    finished()
+    assert verbs.asked["class_names"] == ("artery", "vein")
+
+
+def test_a_label_beyond_the_head_is_refused_with_a_way_out(
+    form, painted, control, qtbot
+):
+    form.head.setCurrentText("cord")
+    painted.data[2, 0, 0] = 7
+    painted.paint((2, 1, 1), 7)
+    run = control(form, "finetune.run")
+    qtbot.waitUntil(lambda: not run.isEnabled())
+    assert "knows only 1 to 1" in run.toolTip()
+    assert "new name" in run.toolTip()
+
+
+def test_stop_keeps_the_best_so_far(
+    form, painted, click, finished, verbs, qtbot, control
+):
+    click(form, "finetune.run")
+    qtbot.waitUntil(lambda: form.curve.best > 0.4)
+    click(form, "finetune.stop")
+    finished(1)
+    assert form.result is not None
+    assert form.result.epochs < 100
+    assert "→" in control(form, "finetune.verdict").text()
+    assert control(form, "finetune.keep").isEnabled()
+
+
+def test_cancel_discards_and_closes_the_verb(
+    form, painted, click, finished, verbs, qtbot, control
+):
+    click(form, "finetune.run")
+    qtbot.waitUntil(lambda: form.curve.best > 0.4)
+    click(form, "finetune.cancel")
+    finished(1)
+    assert form.result is None
+    assert verbs.closed
+    assert not control(form, "finetune.keep").isEnabled()
+
+
+def test_progress_shows_loss_and_held_out_dice(form, painted, click, qtbot, control):
+    click(form, "finetune.run")
+    status = control(form, "finetune.status")
+    qtbot.waitUntil(lambda: "Held-out Dice 0.30 at the start" in status.text())
+    assert not form.curve.isHidden()
+
+
+def test_the_verdict_names_numbers_limits_and_the_proof(
+    form, painted, click, finished, control
+):
+    click(form, "finetune.run")
+    finished()
+    words = control(form, "finetune.verdict").text()
+    assert "0.30 → 0.90" in words
+    assert "2 slices kept aside" in words
+    assert "hint" in words
+    assert "7 frozen tensors, identical before and after" in words
+
+
+def test_keep_adds_the_model_and_chooses_it_in_segment(
+    form, dock, painted, click, finished, models, monkeypatch, control, tmp_path
+):
+    kept = []
+
+    def save(checkpoint, path, **_):
+        path.write_bytes(b"model")
+        kept.append(checkpoint)
+
+    def add(path, *, name, **_):
+        assert path.is_file()
+        info = ModelInfo(name, "toy", models[0].heads, (), "", 0.1, path, "user")
+        models.append(info)
+        return info
+
+    monkeypatch.setattr(core, "list_models", lambda: list(models))
+    monkeypatch.setattr(core, "save_checkpoint", save)
+    monkeypatch.setattr(core, "add_model", add)
+    segment = dock(SegmentWidget)
+    form.head.setCurrentText("aorta")
+    click(form, "finetune.run")
+    finished()
+    click(form, "finetune.keep")
+    assert kept[0].card["name"] == "toy+aorta"
+    assert control(segment, "segment.model").currentText() == "toy+aorta"
+    assert "Kept as toy+aorta" in control(form, "finetune.status").text()
+    assert form.result is None
+
+
+def test_discard_forgets_the_model(form, painted, click, finished, control, models):
+    click(form, "finetune.run")
+    finished()
+    click(form, "finetune.discard")
+    assert form.result is None
+    assert control(form, "finetune.status").text().startswith("Discarded")
+    assert not control(form, "finetune.keep").isEnabled()
+
+
+def test_a_model_that_is_no_better_can_only_be_kept_anyway(
+    form, painted, click, finished, control, monkeypatch
+):
+    def worse(*args, **options):
+        result = yield from core_learn(*args, **options)
+        return replace(result, accepted=False, after={"dice": 0.2, "n": 2})
+
+    core_learn = core.finetune
+    monkeypatch.setattr(core, "finetune", worse)
+    click(form, "finetune.run")
+    finished()
+    assert control(form, "finetune.keep").text() == "Keep anyway"
+    assert "Not clearly better" in control(form, "finetune.status").text()
+
+
+def test_a_second_form_is_told_that_a_job_runs(
+    form, dock, painted, click, qtbot, control
+):
+    segment = dock(SegmentWidget)
+    click(form, "finetune.run")
+    click(segment, "segment.run")
+    said = control(segment, "segment.status").text()
+    assert said.startswith("Fine-tuning is still running.")
+    assert control(segment, "segment.run").isEnabled()
+
+
+def test_news_of_the_library_do_not_reach_a_closed_form(form, viewer, qtbot):
+    viewer.window.remove_dock_widget(form)
+    form.deleteLater()
+    qtbot.wait(50)
+    library.changed.emit("toy")

@@ -1,0 +1,101 @@
+"""The Domain shift form."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import pytest
+from qtpy.QtCore import QPoint, Qt
+
+from napari_hydraseg import core
+from napari_hydraseg.gui import layers, view
+from napari_hydraseg.gui.shift import ShiftWidget
+from napari_hydraseg.gui.words import verdict_text
+
+
+@pytest.fixture
+def form(dock, verbs):
+    return dock(ShiftWidget)
+
+
+@pytest.fixture
+def opened(form, viewer, scan):
+    return view.add(viewer, layers.volume_layers(scan))[0]
+
+
+@pytest.fixture
+def shown(form, opened, click, finished):
+    click(form, "shift.run")
+    finished()
+    return form
+
+
+def test_without_a_scan_run_is_disabled_and_says_why(form, control):
+    assert not control(form, "shift.run").isEnabled()
+    assert "Open a scan" in control(form, "shift.status").text()
+
+
+def test_the_recommended_head_is_chosen(form, opened, control):
+    assert control(form, "shift.head").currentText() == "heart"
+
+
+def test_the_verdict_is_plain_and_gives_its_numbers_and_its_limit(shown, control):
+    words = control(shown, "shift.verdict").text()
+    assert "differs from the model's training scans" in words
+    assert "100 % of the 50 training scans" in words
+    assert "smallest possible here is 0.02" in words
+    assert "does not prove" in words
+    assert "accura" not in words
+
+
+def test_where_why_and_what_to_do_are_shown(shown, control):
+    depths = control(shown, "shift.depths")
+    assert [depths.item(0, i).text() for i in range(3)] == ["0", "0.31", "100"]
+    causes = control(shown, "shift.causes")
+    assert causes.item(0, 2).text() == "0.9 to 1.1"
+    assert control(shown, "shift.advice").text() == "Correct 3 to 5 slices."
+
+
+def test_a_click_on_the_strip_goes_to_that_slice(shown, viewer, qtbot, control):
+    strip = control(shown, "shift.strip")
+    at = QPoint(round(strip.width() * 4.5 / 6), 10)
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=at)
+    assert viewer.dims.current_step[0] == 4
+
+
+def test_too_few_references_are_admitted(shown):
+    report = replace(
+        shown.report, verdict="cannot-judge", p=math.nan, percentile=math.nan
+    )
+    words = verdict_text(replace(report, n_reference=3))
+    assert "too few" in words
+    assert "3 training scans; 19 are needed" in words
+
+
+def test_the_report_can_be_saved(shown, click, tmp_path, monkeypatch, control):
+    path = tmp_path / "shift.html"
+    monkeypatch.setattr(
+        "napari_hydraseg.gui.shift.QFileDialog.getSaveFileName",
+        lambda *_: (str(path), ""),
+    )
+    click(shown, "shift.save")
+    assert path.read_text("utf-8").lstrip().startswith("<!")
+    assert "shift.html" in control(shown, "shift.status").text()
+
+
+def test_the_scan_is_handed_over_whole(
+    form, opened, scan, click, finished, monkeypatch
+):
+    asked = []
+
+    def remember(volumes, checkpoint, *, head=None, **_):
+        asked.append((volumes, head))
+        yield from ()
+        return (yield from play(volumes, checkpoint))
+
+    play = core.shift
+    monkeypatch.setattr(core, "shift", remember)
+    click(form, "shift.run")
+    finished()
+    assert asked == [([scan], "heart")]
