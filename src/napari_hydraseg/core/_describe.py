@@ -114,7 +114,8 @@ def _finetune_figures(result: FinetuneResult) -> Iterable[Mapping[str, Any]]:
                 "kind": "line",
                 "title": f"{title} by epoch",
                 "x_label": "epoch",
-                "y_label": key,
+                "y_label": "Dice" if key == "dice" else key,
+                "y_range": (0, 1.02) if key == "dice" else (0, None),
                 "series": [
                     {
                         "name": key,

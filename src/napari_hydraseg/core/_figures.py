@@ -122,6 +122,7 @@ def _series(axes: Axes, figure: Mapping[str, Any]) -> None:
             label=_plain(series["name"]),
         )
     axes.set_xlabel(_plain(figure.get("x_label", "")))
+    axes.locator_params(axis="x", integer=True)  # epochs, slices, cases
     if len(figure["series"]) > 1:
         axes.legend(fontsize=8)
 
@@ -132,6 +133,7 @@ def _bar(axes: Axes, figure: Mapping[str, Any]) -> None:
     places = np.arange(values.size)
     axes.bar(places, values, color=COLOURS[0], width=0.6)
     axes.set_xticks(places, names)
+    axes.set_xlim(-0.7, max(values.size, 3) - 0.3)  # a single bar is no wall
     if "low" in figure:
         low, high = np.array(figure["low"], float), np.array(figure["high"], float)
         ways = np.nan_to_num(np.clip([values - low, high - values], 0, None))
