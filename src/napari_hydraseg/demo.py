@@ -70,7 +70,7 @@ class Demo:
 
 
 def run_demo(
-    folder: Path, *, overwrite: bool = False, minutes: float = MINUTES
+    folder: Path, *, overwrite: bool = False, minutes: float | None = None
 ) -> dict[str, Any]:
     """Do the main job and leave its results in a folder.
 
@@ -81,7 +81,7 @@ def run_demo(
         the new model and four reports.
     overwrite : bool
         Whether results that are there may be replaced.
-    minutes : float
+    minutes : float, optional
         For the training.
 
     Returns
@@ -100,7 +100,7 @@ def run_demo(
     for name in (SCAN, TRUTH, NEW_MODEL, *REPORTS):
         ensure_writable(folder / name, overwrite=overwrite)
     model = core.get_model(MODEL)
-    demo = _sample(folder, overwrite=overwrite, minutes=minutes)
+    demo = _sample(folder, overwrite=overwrite, minutes=minutes or MINUTES)
     remark(f"1/4 segment: {HEAD}")
     known = _only(demo.truth, model.spec.heads[HEAD])
     _segment_and_judge(demo, model, HEAD, known)
