@@ -1,0 +1,207 @@
+"""Random changes of training slices: geometry and intensity, drawn apart from applied.
+
+A slice is cut out, turned, scaled, shifted and bent in one interpolation; then its
+grey values are changed. Everything random comes from the generator that is passed in.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.random import Generator
+from torch import Tensor
+from torch.nn import functional as F
+
+from .losses import IGNORE
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How strongly slices are changed.
+
+    Attributes
+    ----------
+    rotation_deg : float
+        Largest rotation either way.
+    scaling : float
+        Largest relative scaling either way (0.2: 0.83 to 1.2).
+    stretch : float
+        The same, of one axis against the other.
+    shift : float
+        Largest shift, as a fraction of the side.
+    flip : float
+        Probability of a left-right flip. 0 where labels know sides.
+    bend_px : float
+        Standard deviation of a smooth deformation.
+    gamma : float
+        Largest exponent or its inverse.
+    contrast, brightness : float
+        Largest relative and absolute change (the image spans about -1..1).
+    invert, blur, low_resolution, noise : float
+        Probabilities of contrast inversion, Gaussian blur, loss of resolution, noise.
+    """
+
+    rotation_deg: float = 0.0
+    scaling: float = 0.0
+    stretch: float = 0.0
+    shift: float = 0.0
+    flip: float = 0.0
+    bend_px: float = 0.0
+    gamma: float = 1.0
+    contrast: float = 0.0
+    brightness: float = 0.0
+    invert: float = 0.0
+    blur: float = 0.0
+    low_resolution: float = 0.0
+    noise: float = 0.0
+
+
+NONE = Recipe()
+LIGHT = Recipe(
+    rotation_deg=15,
+    scaling=0.15,
+    shift=0.05,
+    gamma=1.3,
+    contrast=0.2,
+    brightness=0.1,
+    noise=0.2,
+)
+STRONG = Recipe(
+    rotation_deg=25,
+    scaling=0.3,
+    stretch=0.1,
+    shift=0.1,
+    bend_px=3.0,
+    gamma=1.7,
+    contrast=0.3,
+    brightness=0.2,
+    invert=0.1,
+    blur=0.2,
+    low_resolution=0.15,
+    noise=0.3,
+)
+
+
+def change(
+    image: Tensor,
+    labels: Tensor,
+    *,
+    size: tuple[int, int],
+    centre: tuple[float, float],
+    recipe: Recipe,
+    rng: Generator,
+) -> tuple[Tensor, Tensor]:
+    """Cut a changed piece out of one slice.
+
+    Parameters
+    ----------
+    image : Tensor of float32, shape (channel, h, w)
+        Normalised grey values.
+    labels : Tensor of uint8, shape (h, w)
+        Class indices.
+    size : tuple of int
+        Rows and columns of the piece; it may be larger than the slice.
+    centre : tuple of float
+        Row and column of the slice that comes to the middle.
+    recipe : Recipe
+        What may change.
+    rng : numpy.random.Generator
+        Source of all chance.
+
+    Returns
+    -------
+    image : Tensor, shape (channel, *size)
+        Continued by its edge values outside of the slice.
+    labels : Tensor of int64, shape size
+        `IGNORE` outside of the slice.
+    """
+    places = _places(image.shape[1:], size, centre, recipe, rng)
+    piece = F.grid_sample(
+        image[None], places, padding_mode="border", align_corners=False
+    )[0]
+    # 0 is what grid_sample puts outside: shift the labels by one and back
+    moved = F.grid_sample(
+        labels[None, None].float() + 1, places, mode="nearest", align_corners=False
+    )[0, 0]
+    known = moved > 0
+    return _grey(piece, recipe, rng), torch.where(known, moved - 1, IGNORE).long()
+
+
+def _places(
+    shape: torch.Size | tuple[int, ...],
+    size: tuple[int, int],
+    centre: tuple[float, float],
+    recipe: Recipe,
+    rng: Generator,
+) -> Tensor:
+    """Where in the slice each pixel of the piece comes from, in [-1, 1] (x, y)."""
+    angle = np.deg2rad(_either(rng, recipe.rotation_deg))
+    zoom = (1 + recipe.scaling) ** rng.uniform(-1, 1)
+    stretch = (1 + recipe.stretch) ** rng.uniform(-1, 1)
+    rows = torch.arange(size[0], dtype=torch.float32) - (size[0] - 1) / 2
+    columns = torch.arange(size[1], dtype=torch.float32) - (size[1] - 1) / 2
+    if rng.random() < recipe.flip:
+        columns = -columns
+    y, x = torch.meshgrid(rows / (zoom * stretch), columns * stretch / zoom, indexing="ij")
+    if recipe.bend_px:
+        bend = _bend(size, recipe.bend_px * rng.uniform(), rng)
+        y, x = y + bend[0], x + bend[1]
+    cos, sin = float(np.cos(angle)), float(np.sin(angle))
+    row = cos * y + sin * x + centre[0] + _either(rng, recipe.shift) * size[0]
+    column = cos * x - sin * y + centre[1] + _either(rng, recipe.shift) * size[1]
+    return torch.stack(
+        [(2 * column + 1) / shape[1] - 1, (2 * row + 1) / shape[0] - 1], -1
+    )[None]
+
+
+def _bend(size: tuple[int, int], sd_px: float, rng: Generator) -> Tensor:
+    """Smooth displacements from a coarse random grid, one node every 32 pixels."""
+    nodes = [max(2, n // 32 + 1) for n in size]
+    coarse = torch.from_numpy(rng.normal(0, sd_px, (1, 2, *nodes)).astype(np.float32))
+    return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)[0]
+
+
+def _grey(image: Tensor, recipe: Recipe, rng: Generator) -> Tensor:
+    """Change grey values; each step is drawn whether or not the last one happened."""
+    if recipe.gamma > 1:
+        image = _gamma(image, recipe.gamma ** rng.uniform(-1, 1))
+    if recipe.contrast or recipe.brightness:
+        factor = 1 + _either(rng, recipe.contrast)
+        image = image * factor + _either(rng, recipe.brightness)
+    if rng.random() < recipe.invert:
+        image = -image
+    if rng.random() < recipe.blur:
+        image = _blur(image, rng.uniform(0.5, 1.5))
+    if rng.random() < recipe.low_resolution:
+        image = _coarsen(image, rng.uniform(1.5, 3))
+    if rng.random() < recipe.noise:
+        sd = rng.uniform(0, 0.15)
+        noise = rng.normal(0, sd, tuple(image.shape)).astype(np.float32)
+        image = image + torch.from_numpy(noise)
+    return image
+
+
+def _gamma(image: Tensor, exponent: float) -> Tensor:
+    low, high = image.amin(), image.amax()
+    span = (high - low).clamp_min(1e-6)
+    return ((image - low) / span) ** exponent * span + low
+
+
+def _blur(image: Tensor, sigma: float) -> Tensor:
+    reach = int(np.ceil(2 * sigma))
+    kernel = torch.exp(-(torch.arange(-reach, reach + 1) ** 2) / (2 * sigma**2))
+    kernel = (kernel / kernel.sum()).to(image)
+    padded = F.pad(image[:, None], [reach] * 4, mode="replicate")
+    smooth = F.conv2d(padded, kernel[None, None, :, None])
+    return F.conv2d(smooth, kernel[None, None, None, :])[:, 0]
+
+
+def _coarsen(image: Tensor, factor: float) -> Tensor:
+    size = image.shape[1:]
+    small = [max(1, round(n / factor)) for n in size]
+    coarse = F.interpolate(image[None], size=small, mode="area")
+    return F.interpolate(coarse, size=size, mode="bilinear", align_corners=False)[0]
+
+
+def _either(rng: Generator, most: float) -> float:
+    return float(rng.uniform(-most, most))

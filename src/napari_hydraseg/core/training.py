@@ -1,0 +1,256 @@
+"""What fine-tuning and pre-training share: prepared cases, batches, the one loop."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from . import augment, grid
+from .errors import TrainingDiverged
+from .losses import IGNORE
+from .types import ModelSpec, Segmentation, Volume
+
+CLIP = 5.0  # largest gradient norm
+WARM_UP = 30  # steps
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A scan with labels, as a slice-wise model wants it.
+
+    Attributes
+    ----------
+    images : ndarray of float16, shape (slice, channel, h, w)
+        Normalised and scaled.
+    labels : ndarray of uint8, shape (slice, h, w)
+        Class indices; `IGNORE` where nobody vouches.
+    foreground : ndarray of int
+        Slices on which some class is painted.
+    annotated : ndarray of int
+        Slices on which something is vouched for.
+    name : str
+        For logs; never saved.
+    """
+
+    images: NDArray[np.float16]
+    labels: NDArray[np.uint8]
+    foreground: NDArray[np.int64]
+    annotated: NDArray[np.int64]
+    name: str = ""
+
+    def triple(self, index: int, slices: int) -> Tensor:
+        """Return slice `index`, with its neighbours as further channels (2.5-D)."""
+        return torch.from_numpy(neighbours(self.images, index, slices))
+
+
+def neighbours(
+    images: NDArray[Any], index: int, slices: int
+) -> NDArray[np.float32]:
+    """Stack a slice and its neighbours: (channel * slices, h, w), channel by channel.
+
+    The first and last slices stand in for neighbours that are not there.
+    """
+    reach = slices // 2
+    picked = np.clip(np.arange(index - reach, index + reach + 1), 0, len(images) - 1)
+    stack = images[picked].astype(np.float32).swapaxes(0, 1)  # (channel, slices, h, w)
+    return np.ascontiguousarray(stack.reshape(-1, *images.shape[2:]))
+
+
+def prepare(
+    volume: Volume,
+    segmentation: Segmentation,
+    spec: ModelSpec,
+    *,
+    head: str,
+    modality: str,
+    classes: Mapping[int, int],
+) -> Case:
+    """Conform a labelled scan for training.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    segmentation : Segmentation
+        Its labels, on the same grid.
+    spec : ModelSpec
+        The model.
+    head : str
+        Whose spacing rule counts.
+    modality : str
+        Whose intensity rule counts.
+    classes : mapping of int to int
+        Label id -> class index. Ids that are not named are background.
+
+    Returns
+    -------
+    Case
+        With `IGNORE` wherever `segmentation.annotated` does not vouch.
+    """
+    conformed = grid.conform(volume, spec, modality=modality, head=head)
+    table = np.zeros(int(segmentation.labels.max(initial=0)) + 1, np.uint8)
+    for label, index in classes.items():
+        if label < len(table):
+            table[label] = index
+    labels = grid.to_slices(table[segmentation.labels], volume.plane).copy()
+    labels[~vouched(segmentation, volume)] = IGNORE
+    scaled = grid.scale_labels(labels, (len(labels), *conformed.data.shape[2:]))
+    known = (scaled != IGNORE).any((1, 2))
+    painted = ((scaled != IGNORE) & (scaled > 0)).any((1, 2))
+    return Case(
+        images=conformed.data.astype(np.float16),
+        labels=np.ascontiguousarray(scaled),
+        foreground=np.flatnonzero(painted),
+        annotated=np.flatnonzero(known),
+        name=volume.source,
+    )
+
+
+def vouched(segmentation: Segmentation, volume: Volume) -> NDArray[np.bool_]:
+    """Voxels that the annotator vouches for, in slices of the acquisition plane.
+
+    Returns
+    -------
+    ndarray of bool, shape (slice, row, column)
+        All True where `segmentation.annotated` is None.
+    """
+    shape = grid.to_slices(segmentation.labels, volume.plane).shape
+    annotated = segmentation.annotated
+    if annotated is None:
+        return np.ones(shape, bool)
+    if annotated.ndim == 3:
+        return grid.to_slices(annotated, volume.plane)
+    return np.broadcast_to(annotated[:, None, None], shape)
+
+
+def draw(
+    cases: Sequence[Case],
+    count: int,
+    *,
+    size: tuple[int, int],
+    slices: int,
+    recipe: augment.Recipe,
+    rng: np.random.Generator,
+    painted: float = 0.7,
+) -> tuple[Tensor, Tensor]:
+    """Draw a batch of changed slices, scans and painted slices balanced.
+
+    Parameters
+    ----------
+    cases : sequence of Case
+        To draw from, each as often as any other.
+    count : int
+        Slices.
+    size : tuple of int
+        Rows and columns.
+    slices : {1, 3}
+        Neighbouring slices as channels.
+    recipe : Recipe
+        How they are changed.
+    rng : numpy.random.Generator
+        Source of all chance.
+    painted : float
+        Share of the slices that show some class, as far as there are any.
+
+    Returns
+    -------
+    images : Tensor, shape (count, channel, *size)
+    labels : Tensor of int64, shape (count, *size)
+    """
+    images, labels = [], []
+    for _ in range(count):
+        case = cases[rng.integers(len(cases))]
+        want = len(case.foreground) and rng.random() < painted
+        index = int(rng.choice(case.foreground if want else case.annotated))
+        image, truth = augment.change(
+            case.triple(index, slices),
+            torch.from_numpy(case.labels[index]),
+            size=size,
+            centre=_centre(case.labels[index], size, rng, painted),
+            recipe=recipe,
+            rng=rng,
+        )
+        images.append(image)
+        labels.append(truth)
+    return torch.stack(images), torch.stack(labels)
+
+
+def _centre(
+    labels: NDArray[np.uint8],
+    size: tuple[int, int],
+    rng: np.random.Generator,
+    painted: float,
+) -> tuple[float, float]:
+    """Where to cut: often around something painted, never far over the edge."""
+    centre = [(n - 1) / 2 for n in labels.shape]
+    where = np.argwhere((labels > 0) & (labels != IGNORE))
+    target = (
+        where[rng.integers(len(where))]
+        if len(where) and rng.random() < painted
+        else [rng.uniform(0, n - 1) for n in labels.shape]
+    )
+    for axis, (n, m) in enumerate(zip(labels.shape, size, strict=True)):
+        if n > m:
+            slack = (n - m) / 2
+            offset = np.clip(target[axis] - centre[axis], -slack, slack)
+            centre[axis] += float(offset)
+    return centre[0], centre[1]
+
+
+def optimise(
+    groups: Sequence[Mapping[str, Any]],
+    loss_of: Callable[[], Tensor],
+    progress: Callable[[int], float],
+) -> Iterator[float]:
+    """Take gradient steps until the budget is used up.
+
+    AdamW, linear warm-up, cosine decay, clipped gradients.
+
+    Parameters
+    ----------
+    groups : sequence of mapping
+        ``{"params": [...], "lr": peak learning rate}``.
+    loss_of : callable
+        Draws a batch, back-propagates nothing, returns the loss.
+    progress : callable
+        Steps taken -> share of the budget used, 0 to 1: steps, or minutes.
+
+    Yields
+    ------
+    float
+        The loss of each step.
+
+    Raises
+    ------
+    TrainingDiverged
+        If the loss was no finite number three times in a row.
+    """
+    optimiser = torch.optim.AdamW([dict(group) for group in groups], weight_decay=1e-4)
+    peaks = [group["lr"] for group in optimiser.param_groups]
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    step = failures = 0
+    while (share := progress(step)) < 1:
+        factor = min(1, (step + 1) / WARM_UP) * 0.5 * (1 + np.cos(np.pi * share))
+        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
+            group["lr"] = peak * factor
+        optimiser.zero_grad(set_to_none=True)
+        loss = loss_of()
+        if torch.isfinite(loss):
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            norm = nn.utils.clip_grad_norm_(parameters, CLIP)
+        if torch.isfinite(loss) and torch.isfinite(norm):
+            failures = 0
+            optimiser.step()
+        else:
+            failures += 1
+        if failures == 3:
+            raise TrainingDiverged(
+                "The training loss was no number three times in a row.",
+                "Check the scans for extreme values.",
+            )
+        step += 1
+        yield float(loss.detach())
