@@ -54,8 +54,8 @@ def test_each_head_gives_a_layer_on_the_scan(
     click(form, "segment.run")
     finished()
     names = [layer.name for layer in viewer.layers]
-    assert names == ["s", "s heart", "s cord"]
-    heart = viewer.layers["s heart"]
+    assert names == ["s", "heart · s", "cord · s"]
+    heart = viewer.layers["heart · s"]
     np.testing.assert_allclose(heart.scale, opened.scale)
     np.testing.assert_allclose(heart.translate, opened.translate)
     assert heart.units == opened.units
@@ -116,7 +116,7 @@ def test_a_scan_that_is_removed_meanwhile_still_gets_its_result(
     click(form, "segment.run")
     viewer.layers.remove(opened)
     finished()
-    assert [layer.name for layer in viewer.layers] == ["s heart"]
+    assert [layer.name for layer in viewer.layers] == ["heart · s"]
     np.testing.assert_allclose(viewer.layers[0].scale, (5, 1.5, 1))
 
 
@@ -126,7 +126,7 @@ def test_a_scan_that_is_renamed_meanwhile_names_its_result(
     click(form, "segment.run")
     opened.name = "patient"
     finished()
-    assert viewer.layers[-1].name == "patient heart"
+    assert viewer.layers[-1].name == "heart · patient"
 
 
 def test_closing_the_dock_cancels_the_work(form, opened, viewer, click, finished):

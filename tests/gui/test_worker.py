@@ -152,6 +152,18 @@ def test_a_torrent_of_progress_does_not_flood_the_window(begin, finished):
     assert len(watch.progress) < 500
 
 
+def test_signs_arrive_in_order_though_napari_handles_events_meanwhile(
+    viewer, begin, finished
+):
+    def fast():
+        for at in range(1, 60):
+            yield Progress(at, 60, values={"dice": at / 60})
+
+    _, watch = begin(fast())
+    finished()
+    assert [p.done for p in watch.progress] == list(range(1, 60))
+
+
 def test_every_new_dice_is_told_however_fast(begin, finished):
     def learning():
         for at in range(10):

@@ -106,7 +106,7 @@ class AnnotateBox(QWidget):
             plane=volume.plane,
             grid=volume.grid,
         )
-        self._add(empty, f"{image.name} my labels", image)
+        self._add(empty, f"my labels · {image.name}", image)
 
     def copy_labels(self) -> None:
         """Make an editable copy of the chosen labels; the original is hidden."""
@@ -114,7 +114,7 @@ class AnnotateBox(QWidget):
         if source is None:
             return
         noun = nouns.segmentation_of(source)
-        self._add(noun, f"{source.name} corrected", source)
+        self._add(noun, f"corrected · {source.name}", source)
         source.visible = False
 
     def toggle_done(self) -> None:

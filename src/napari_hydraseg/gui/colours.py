@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from napari.utils.colormaps import DirectLabelColormap
 
 # Okabe and Ito (2008) without black, ordered so that neighbours differ in lightness
-# too, then three of Paul Tol's "muted" colours: the colour-blind can tell them apart
+# too, then two of Paul Tol's "muted" colours: the colour-blind can tell them apart
 PALETTE = (
     "#E69F00",
     "#56B4E9",
@@ -18,7 +18,6 @@ PALETTE = (
     "#0072B2",
     "#D55E00",
     "#44AA99",
-    "#882255",
     "#DDCC77",
 )
 _UNNAMED = "#FFFFFF"  # an id without a name must still be seen
@@ -35,6 +34,8 @@ def colours(names: Mapping[int, str]) -> DirectLabelColormap:
     """
     start = zlib.crc32(next(iter(names.values()), "").encode()) % len(PALETTE)
     chosen: dict[int | None, str] = {None: _UNNAMED, 0: "transparent"}
-    for place, label in enumerate(names):
+    # ids without a name yet, that somebody may paint, get the colours that come next
+    ids = [*names, *(i for i in range(1, len(PALETTE)) if i not in names)]
+    for place, label in enumerate(ids):
         chosen[label] = PALETTE[(start + place) % len(PALETTE)]
     return DirectLabelColormap(color_dict=chosen, background_value=0)

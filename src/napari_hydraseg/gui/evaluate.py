@@ -20,9 +20,9 @@ from .jobbar import JobBar
 
 _COLUMNS = {
     "dice": "Dice",
-    "hd95_mm": "HD95 (mm)",
-    "surface_dice": "Surface Dice",
-    "volume_difference_ml": "Δ volume (ml)",
+    "hd95_mm": "HD95 mm",
+    "surface_dice": "Surface",
+    "volume_difference_ml": "Δ ml",
 }
 
 

@@ -217,7 +217,7 @@ class JobBar(QWidget):
         self.cancel.setEnabled(False)
         self.stop.setEnabled(False)
         self.progress.setRange(0, 1)
-        self.progress.setValue(0)
+        self.progress.reset()
 
     def _cancel(self) -> None:
         if self._job is not None:

@@ -231,7 +231,7 @@ class SegmentWidget(QWidget):
 
     def _put(self, head: str, segmentation: Segmentation) -> Any:
         """Add one labels layer; an earlier result of the same head is hidden."""
-        name = f"{self._asked.name} {head}"
+        name = f"{head} · {self._asked.name}"
         for layer in self.viewer.layers:
             if layer.name.split(" [")[0] == name:
                 layer.visible = False
@@ -247,9 +247,9 @@ class SegmentWidget(QWidget):
         if layer is None or not hasattr(layer, "selected_label"):
             self.bar.say("Select the labels layer to save in the layer list first.")
             return
-        name = f"{layer.name.replace(' ', '_')}.nii.gz"
+        name = "_".join(reversed(layer.name.split(" · "))).replace(" ", "_")
         path, _ = QFileDialog.getSaveFileName(
-            self, "Save segmentation", name, "NIfTI (*.nii.gz *.nii)"
+            self, "Save segmentation", f"{name}.nii.gz", "NIfTI (*.nii.gz *.nii)"
         )
         if path:
             self._write(layer, Path(path))

@@ -81,7 +81,7 @@ class Job(QObject):
         super().__init__()
         self.title = title
         self._told = False
-        self._bar: Any = None
+        self._activity = _Activity(title)
         _running.append(self)
         self._worker: _StepsWorker | None = create_worker(
             _drive, steps, _worker_class=_StepsWorker, _ignore_errors=True
@@ -107,10 +107,8 @@ class Job(QObject):
 
     @Slot(object)
     def _on_progress(self, progress: Progress) -> None:
-        if self._bar is None:
-            self._bar = activity(total=progress.total, desc=self.title)
-        self._bar.update(max(0, progress.done - self._bar.n))
         self.progressed.emit(progress)
+        self._activity.show(progress)
 
     @Slot(object)
     def _on_return(self, result: object) -> None:
@@ -129,8 +127,7 @@ class Job(QObject):
         self._worker = None
         _running.remove(self)
         _application().aboutToQuit.disconnect(self._on_quit)
-        if self._bar is not None:
-            self._bar.close()
+        self._activity.close()
         if not self._told:
             self.cancelled.emit()
         self.ended.emit()
@@ -140,6 +137,35 @@ class Job(QObject):
         # closeEvent of a dock's child does not come reliably when napari quits
         self.cancel()
         QThreadPool.globalInstance().waitForDone(_MILLISECONDS_TO_END)
+
+
+class _Activity:
+    """The job's bar in napari's activity dialog.
+
+    Napari handles waiting events each time such a bar moves, so that signals of the job
+    arrive while an earlier one is still being handled: what comes then is skipped.
+    """
+
+    def __init__(self, title: str) -> None:
+        self._title = title
+        self._bar: Any = None
+        self._moving = self._over = False
+
+    def show(self, progress: Progress) -> None:
+        if self._moving or self._over:
+            return
+        self._moving = True
+        if self._bar is None:
+            self._bar = activity(total=progress.total, desc=self._title)
+        self._bar.update(max(0, progress.done - self._bar.n))
+        self._moving = False
+        if self._over:
+            self._bar.close()
+
+    def close(self) -> None:
+        self._over = True
+        if self._bar is not None and not self._moving:
+            self._bar.close()
 
 
 def in_plain_words(error: BaseException) -> HydraSegError:
