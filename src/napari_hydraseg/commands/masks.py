@@ -63,37 +63,17 @@ class Wanted:
         self, case: str, volume: Volume, checkpoint: Checkpoint
     ) -> list[Path]:
         """Name every file that one case gives."""
+        from napari_hydraseg.core.inference import choose  # it imports torch
+
+        heads, _, _ = choose(volume, checkpoint, self.heads)
         return [
-            path
-            for head in self.heads or recommended(checkpoint, volume)
-            for path in self.files(case, head, volume).values()
+            path for head in heads for path in self.files(case, head, volume).values()
         ]
 
     def ensure_writable(self, paths: Sequence[Path]) -> None:
         """Find out before the work whether its results can be saved."""
         for path in paths:
             ensure_writable(path, overwrite=self.overwrite)
-
-
-def recommended(checkpoint: Checkpoint, volume: Volume) -> tuple[str, ...]:
-    """Name the heads that a model's card recommends for the modality of a scan.
-
-    Parameters
-    ----------
-    checkpoint : Checkpoint
-        The model.
-    volume : Volume
-        The scan.
-
-    Returns
-    -------
-    tuple of str
-        The only head of a model with one; empty where the card says nothing.
-    """
-    known = tuple(checkpoint.spec.heads)
-    if len(known) == 1:
-        return known
-    return tuple(checkpoint.card.get("recommended", {}).get(volume.modality, ()))
 
 
 def save_mask(

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 @model_option
 @click.option("--head", "heads", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--probabilities", is_flag=True, help="Save the soft answer too.")
-@click.option("--overlap", type=click.FloatRange(0, 0.95), default=0.5)
+@click.option("--overlap", type=click.FloatRange(0, 0.9), default=0.5)
 @overwrite_option
 @reading
 def segment(scan: tuple[str, ...], output: Path, model: str, **options: Any) -> int:
