@@ -26,7 +26,7 @@ from typing import Any
 import imageio.v3 as imageio
 import napari
 import numpy as np
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, Qt
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication, QWidget
 
@@ -63,6 +63,8 @@ class Window:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             QApplication.processEvents()
+            # without a running event loop, what napari replaced would stay on screen
+            QApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete.value)
             time.sleep(0.01)
 
     def wait(self, until: Callable[[], bool], seconds: float = 600) -> None:

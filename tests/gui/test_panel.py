@@ -145,3 +145,36 @@ def test_the_docks_have_the_names_that_scripts_rely_on():
         "Evaluate",
         "Models",
     ]
+
+
+@pytest.fixture
+def plugin(npe2pm):
+    """The plugin as napari finds it, alone."""
+    with npe2pm.tmp_plugin(manifest=PluginManifest.from_file(MANIFEST)) as found:
+        yield found
+
+
+def test_napari_opens_the_sample_and_every_dock(plugin, models, make_napari_viewer):
+    viewer = make_napari_viewer()
+    viewer.open_sample("napari-hydraseg", "phantom")
+    assert [layer.visible for layer in viewer.layers] == [True, False]
+    for widget in plugin.manifest.contributions.widgets:
+        _, made = viewer.window.add_plugin_dock_widget(
+            "napari-hydraseg", widget.display_name
+        )
+        assert isinstance(made, QWidget)
+
+
+def test_napari_saves_and_opens_labels_through_the_plugin(
+    plugin, models, make_napari_viewer, scan, tmp_path
+):
+    viewer = make_napari_viewer()
+    labels = (scan.data[0] > 100).astype(np.uint8)
+    noun = Segmentation(labels, scan.affine, {1: "blood"})
+    (layer,) = view.add(viewer, [layers.labels_layer(noun, name="mask")])
+    path = str(tmp_path / "mask.nii.gz")
+    assert layer.save(path, plugin="napari-hydraseg") == [path]
+    (again,) = viewer.open(path, plugin="napari-hydraseg")
+    np.testing.assert_array_equal(again.data, layer.data)
+    np.testing.assert_allclose(again.scale, layer.scale, atol=1e-5)
+    assert list(again.features["name"]) == ["blood"]

@@ -62,7 +62,7 @@ def test_each_head_gives_a_layer_on_the_scan(
     assert list(heart.features["name"]) == ["wall", "blood"]
     table = control(form, "segment.table")
     assert [table.item(row, 0).text() for row in range(3)] == ["wall", "blood", "cord"]
-    assert "heart: 0.2 s · on cpu" in control(form, "segment.status").text()
+    assert "heart, cord: 0.2 s on cpu" in control(form, "segment.status").text()
 
 
 def test_a_second_result_hides_the_first(form, opened, viewer, click, finished):

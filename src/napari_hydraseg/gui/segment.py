@@ -208,7 +208,7 @@ class SegmentWidget(QWidget):
         self.bar.start(self._gather, self._show, title="Segmenting")
 
     def _show(self, found: Mapping[str, Segmentation]) -> None:
-        lines, squares, times = [], [], []
+        lines, squares = [], []
         for head, segmentation in found.items():
             layer = self._put(head, segmentation)
             features = layers.table(
@@ -224,9 +224,8 @@ class SegmentWidget(QWidget):
             ):
                 lines.append((name, f"{volume:.2f}" if volume == volume else "unknown"))
                 squares.append(napari_colour(colour[label]))
-            times.append(how_made(head, segmentation.made_by))
         fill(self.table, lines, colours=squares)
-        self.bar.say("\n".join(["Done. Check every slice before you use it.", *times]))
+        self.bar.say(f"Done. Check every slice before you use it.\n{how_made(found)}")
         self.done.emit()
 
     def _put(self, head: str, segmentation: Segmentation) -> Any:

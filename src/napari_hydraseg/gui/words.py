@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from napari_hydraseg.core.types import FinetuneResult, ShiftReport
+from napari_hydraseg.core.types import FinetuneResult, Segmentation, ShiftReport
 
 HONEST = "Looking alike does not prove that a mask is right: check every slice."
 COLOURS = {
@@ -23,15 +23,22 @@ _SAYS = {
 }
 
 
-def how_made(head: str, made_by: Mapping[str, Any]) -> str:
-    """Tell time, processor and fall-backs of a result, in one line."""
-    parts = []
-    if made_by.get("seconds") is not None:
-        parts.append(f"{float(made_by['seconds']):.1f} s")
-    if made_by.get("device"):
-        parts.append(f"on {made_by['device']}")
-    parts += [str(note) for note in made_by.get("fallbacks", ())]
-    return f"{head}: {' · '.join(parts)}" if parts else head
+def how_made(found: Mapping[str, Segmentation]) -> str:
+    """Tell time and processor of each head, then the fall-backs that were taken."""
+    heads: dict[str, list[str]] = {}
+    notes: dict[str, None] = {}
+    for head, segmentation in found.items():
+        made_by = segmentation.made_by
+        where = f" on {made_by['device']}" if made_by.get("device") else ""
+        seconds = made_by.get("seconds")
+        took = f"{float(seconds):.1f} s{where}" if seconds is not None else where
+        heads.setdefault(took.strip(), []).append(head)
+        notes.update(dict.fromkeys(str(note) for note in made_by.get("fallbacks", ())))
+    lines = [
+        f"{', '.join(names)}: {took}" if took else ", ".join(names)
+        for took, names in heads.items()
+    ]
+    return "\n".join([*lines, *notes])
 
 
 def story(result: FinetuneResult) -> str:
