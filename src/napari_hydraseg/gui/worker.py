@@ -159,12 +159,14 @@ class _Activity:
             self._bar = activity(total=progress.total, desc=self._title)
         self._bar.update(max(0, progress.done - self._bar.n))
         self._moving = False
-        if self._over:
-            self._bar.close()
+        self._shut()
 
     def close(self) -> None:
         self._over = True
-        if self._bar is not None and not self._moving:
+        self._shut()
+
+    def _shut(self) -> None:
+        if self._over and not self._moving and self._bar is not None:
             self._bar.close()
 
 
