@@ -197,7 +197,8 @@ def in_plain_words(error: BaseException) -> HydraSegError:
         )
     else:
         plain = JobError(
-            f"The work stopped unexpectedly: {text.splitlines()[0]}",
+            f"The work stopped unexpectedly ({type(error).__name__}: "
+            f"{text.splitlines()[0]}).",
             "Your layers are unchanged. Copy the details for a report of the fault.",
         )
     plain.__cause__ = error
