@@ -19,6 +19,7 @@ from napari_hydraseg.core.errors import (
     TooFewSamples,
     UnknownModel,
 )
+from napari_hydraseg.core.inference import encode
 from napari_hydraseg.core.phantom import heart_phantom
 from napari_hydraseg.core.shift import shift
 from napari_hydraseg.core.types import Checkpoint, ModelSpec, Progress, Volume, finish
@@ -259,7 +260,12 @@ def test_causes_are_what_lies_outside_in_plain_words():
 
 @pytest.mark.parametrize(
     ("percentiles", "depth"),
-    [([50, 60, 70], None), ([99, 100, 60], None), ([60, 90, 99], 2), ([99, 99, 99], 0)],
+    [
+        ([50, 60, 70], None),
+        ([99, 100, 60], None),
+        ([60, 90, 99], 2),
+        ([99, 99, 99], None),
+    ],
 )
 def test_advice_freezes_up_to_the_deepest_level_that_looks_alike(percentiles, depth):
     found = advise("different", head="heart", percentiles=percentiles)
@@ -289,14 +295,14 @@ def encoded(monkeypatch):
     """Stand in for the encoder; collects the heads that were asked for."""
     asked = []
 
-    def encode(volume, checkpoint, *, head=None, device="auto"):
+    def pretended(volume, checkpoint, *, head=None, device="auto"):
         asked.append(head)
         yield Progress(1, 2)
         yield Progress(2, 2)
         return describe(volume)
 
     module = types.ModuleType("napari_hydraseg.core.inference")
-    module.encode = encode
+    module.encode = pretended
     monkeypatch.setitem(sys.modules, "napari_hydraseg.core.inference", module)
     return asked
 
@@ -397,6 +403,17 @@ def test_progress_never_goes_back_and_a_cancel_ends_it(encoded):
     steps = shift(scan_like(1), model)
     next(steps)
     steps.close()
+
+
+def test_the_real_encoder_sees_a_shift_that_its_own_reference_does_not(
+    tiny_checkpoint,
+):
+    scans = [scan_like(s, slices=3) for s in range(21)]
+    seen = [finish(encode(scan, tiny_checkpoint)) for scan in scans[:20]]
+    model = replace(tiny_checkpoint, reference={"blob": reference_features(seen)})
+    flat = replace(scans[20], data=ndimage.gaussian_filter(scans[20].data, 3))
+    assert finish(shift(scans[20], model)).verdict != "different"
+    assert finish(shift(flat, model)).verdict == "different"
 
 
 def test_an_unknown_head_or_no_scan_is_refused(encoded):

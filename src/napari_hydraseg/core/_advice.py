@@ -35,11 +35,12 @@ def advise(
     -----
     A frozen level is right as long as what it computes for the new scan looks as it
     does for the training scans. The deepest such level bounds the frozen part; if it is
-    the last one, shallow differences have been absorbed on the way. A rule of thumb.
+    the last one, shallow differences have been absorbed on the way. If there is none,
+    no depth stands out, and the default stays: all frozen. A rule of thumb.
     """
     levels = len(percentiles)
     alike = [i for i, value in enumerate(percentiles) if value <= INSIDE]
-    frozen = max(alike) + 1 if alike else 0
+    frozen = max(alike) + 1 if alike else levels
     if verdict == "cannot-judge" or levels == 0:
         text = (
             f"There are too few reference scans to say anything. To adapt the model, "
@@ -50,8 +51,8 @@ def advise(
     depth = None if frozen == levels or verdict == "similar" else frozen
     if depth is None:
         freeze = "keep the whole encoder frozen"
-    elif depth == 0:
-        freeze = "freeze nothing: no level of the encoder sees it like the reference"
+        if not alike:
+            freeze += " (the default: no level of it speaks for another depth)"
     else:
         freeze = f"freeze the first {depth} of {levels} encoder levels"
     if verdict == "similar":
