@@ -111,16 +111,22 @@ def pretrain(config: Path, output: Path, overwrite: bool) -> None:
     _check_model_file(output, overwrite=overwrite)
     checkpoint = run(core.pretrain(_read_config(config)), "training")
     core.save_checkpoint(checkpoint, output, overwrite=overwrite)
-    heads = {
-        name: {"dice": head.get("dice"), "n": head.get("n")}
-        for name, head in checkpoint.card.get("heads", {}).items()
-    }
+    heads = {name: _head_dice(head) for name, head in checkpoint.card["heads"].items()}
     shown = [{"head": name} | head for name, head in heads.items()]
     emit(
         "pretrain",
         {"model": str(output), "heads": heads},
         table=laid_out(shown, ("head", "dice", "n")),
     )
+
+
+def _head_dice(head: Any) -> dict[str, Any]:
+    """Mean Dice over the classes of a head, and the scans that it rests on."""
+    found = list(head.get("dice", {}).values())
+    if not found:
+        return {"dice": None, "n": 0}
+    mean = sum(one["mean"] for one in found) / len(found)
+    return {"dice": mean, "n": min(one["n"] for one in found)}
 
 
 def _only_one(minutes: float | None, epochs: int | None) -> None:
