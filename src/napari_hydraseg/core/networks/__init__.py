@@ -18,6 +18,7 @@ from torch import nn
 
 from ..errors import CorruptWeights, IncompatibleWeights, UnknownModel
 from ..types import Checkpoint, ModelSpec
+from ._blocks import pad_to_multiple
 
 NETWORKS = tuple(
     sorted(m.name for m in iter_modules(__path__) if not m.name.startswith("_"))
@@ -109,6 +110,11 @@ def network(checkpoint: Checkpoint) -> nn.Module:
         }
     )
     return made.eval()
+
+
+def padded(x: torch.Tensor, module: nn.Module) -> torch.Tensor:
+    """Pad an image as the network itself does before its encoder."""
+    return pad_to_multiple(x, int(module.stride))  # type: ignore[arg-type]  # set by MultiHead
 
 
 def weights_of(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:

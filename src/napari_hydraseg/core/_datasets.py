@@ -1,0 +1,90 @@
+"""Folders of labelled scans: ``images/``, ``labels/`` and a ``split.json`` by subject."""
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .errors import NotAVolume
+from .io import load_segmentation, load_volume, scans_in
+from .types import Segmentation, Volume
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """One labelled set, and the head that learns from it.
+
+    Attributes
+    ----------
+    folder : Path
+        With ``images``, ``labels`` (same file names) and ``split.json``
+        (``{"train": [...], "val": [...], "test": [...]}``; a file belongs to a subject
+        if its name begins with the subject's).
+    head : str
+        Name of the head.
+    modality : str
+        Of all its scans.
+    classes : mapping of int to str
+        Label id -> class name; other ids are background.
+    patch : tuple of int
+        Rows and columns that training cuts out.
+    slices_per_step : int
+        Its share of each step.
+    flip : bool
+        Whether left and right may be exchanged.
+    about : mapping
+        Licence, description and citation, for the card.
+    """
+
+    folder: Path
+    head: str
+    modality: Any
+    classes: Mapping[int, str]
+    patch: tuple[int, int]
+    slices_per_step: int
+    flip: bool
+    about: Mapping[str, Any]
+
+    def subjects(self, split: str) -> list[str]:
+        """Names of the subjects of a split."""
+        file = self.folder / "split.json"
+        if not file.is_file():
+            raise NotAVolume(
+                f"{self.folder.name} has no split.json.",
+                "Write one: subjects of train, val and test.",
+            )
+        return list(json.loads(file.read_text("utf-8"))[split])
+
+    def scans(self, split: str) -> Iterator[tuple[str, Volume, Segmentation]]:
+        """Load the scans of a split with the subject each one shows."""
+        subjects = self.subjects(split)
+        for path in scans_in(self.folder / "images"):
+            subject = _subject(path.name, subjects)
+            if subject is not None:
+                volume = load_volume(path, modality=self.modality)
+                labels = load_segmentation(self.folder / "labels" / path.name)
+                yield subject, volume, labels
+
+
+def _subject(name: str, subjects: list[str]) -> str | None:
+    """Find the subject that a file belongs to: its name, then no further digit."""
+    for subject in subjects:
+        rest = name.removeprefix(subject)
+        if rest != name and not rest[:1].isalnum():
+            return subject
+    return None
+
+
+def dataset(table: Mapping[str, Any], root: Path) -> Dataset:
+    """Make a `Dataset` of one ``[[dataset]]`` table of a configuration."""
+    return Dataset(
+        folder=root / table["folder"],
+        head=table["head"],
+        modality=table["modality"],
+        classes={int(k): v for k, v in table["classes"].items()},
+        patch=tuple(table["patch"]),
+        slices_per_step=int(table["slices_per_step"]),
+        flip=bool(table.get("flip", False)),
+        about={k: table[k] for k in ("licence", "data", "cite") if k in table},
+    )

@@ -1,0 +1,447 @@
+"""Segmentation and encoder features: slice by slice, or by sliding window.
+
+Heads that want the same spacing share one pass of the encoder.
+"""
+
+import json
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import product
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from .. import __version__
+from . import grid, networks
+from .checkpoint import digest
+from .errors import DeviceUnavailable, OutOfMemory, UnknownModel, WrongInput
+from .training import neighbours
+from .types import (
+    MODALITIES,
+    Checkpoint,
+    Modality,
+    ModelSpec,
+    Progress,
+    Segmentation,
+    Steps,
+    Volume,
+)
+
+# pixels of a batch: larger ones gain nothing on a CPU and delay a cancel
+BATCH_PIXELS = {"cpu": 2 * 256**2, "cuda": 32 * 256**2}
+
+
+def segment(
+    volume: Volume,
+    checkpoint: Checkpoint,
+    *,
+    heads: Sequence[str] = (),
+    overlap: float = 0.5,
+    device: str = "auto",
+    probabilities: bool = False,
+) -> Steps[dict[str, Segmentation]]:
+    """Segment a scan.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan, with the channels that the model wants.
+    checkpoint : Checkpoint
+        The model.
+    heads : sequence of str
+        Which organs; default: what the model's card recommends for the scan's
+        modality, or the only head.
+    overlap : float
+        Of neighbouring blocks of a volumetric model, 0 to 0.9.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+    probabilities : bool
+        Whether to keep the softmax output.
+
+    Yields
+    ------
+    Progress
+        After each batch or block.
+
+    Returns
+    -------
+    dict of str to Segmentation
+        On the scan's own grid, one for each head.
+
+    Raises
+    ------
+    WrongInput
+        If the model does not fit the scan's channels or modality.
+    UnknownModel
+        If the model has no such head.
+    DeviceError
+        If the device is not there or its memory does not suffice.
+    """
+    start = time.monotonic()
+    chosen, modality, notes = choose(volume, checkpoint, heads)
+    where = device_of(device)
+    try:
+        found, more = yield from _segment_on(
+            volume, checkpoint, chosen, modality, where, overlap, probabilities
+        )
+    except torch.OutOfMemoryError:
+        if where == "cpu":
+            raise OutOfMemory(
+                "The memory does not suffice.", "Crop the scan."
+            ) from None
+        notes.append("The GPU's memory did not suffice: the CPU was used.")
+        where = "cpu"
+        found, more = yield from _segment_on(
+            volume, checkpoint, chosen, modality, where, overlap, probabilities
+        )
+    made_by = {
+        "model": checkpoint.name,
+        "sha256": digest(checkpoint.weights),
+        "modality": modality,
+        "device": where,
+        "threads": torch.get_num_threads(),
+        "parameters": {"overlap": overlap},
+        "versions": {"napari-hydraseg": __version__, "torch": torch.__version__},
+        "fallbacks": list(dict.fromkeys([*volume.notes, *notes, *more])),
+        "seconds": round(time.monotonic() - start, 3),
+    }
+    return {
+        head: _on_scan(found[head], volume, checkpoint.spec, head, made_by)
+        for head in chosen
+    }
+
+
+def encode(
+    volume: Volume,
+    checkpoint: Checkpoint,
+    *,
+    head: str | None = None,
+    device: str = "auto",
+) -> Steps[dict[str, NDArray[np.float32]]]:
+    """Summarise a scan by what the encoder sees, one row for each slice.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    checkpoint : Checkpoint
+        The model.
+    head : str, optional
+        Whose spacing is used; default: the first that would segment the scan.
+    device : {"auto", "cpu", "cuda", "mps"}
+        Where to compute.
+
+    Yields
+    ------
+    Progress
+        After each batch.
+
+    Returns
+    -------
+    dict of str to ndarray of float32, shape (n_slices, features)
+        Encoder depth ("1" the finest) -> mean and standard deviation of each feature
+        map over the slice. A volumetric model gives one row.
+    """
+    chosen, modality, _ = choose(volume, checkpoint, () if head is None else (head,))
+    where = device_of(device)
+    net = networks.network(checkpoint).to(where)
+    spec = checkpoint.spec
+    conformed = grid.conform(volume, spec, modality=modality, head=chosen[0])
+    rows: list[dict[str, Tensor]] = []
+    total = len(conformed.data)
+    with torch.inference_mode():
+        for places, batch in batches(conformed.data, spec, where):
+            rows.append(summarise(net, batch))
+            yield Progress(places[-1] + 1, total, "looking at the scan")
+    return {
+        depth: torch.cat([row[depth] for row in rows]).cpu().numpy()
+        for depth in rows[0]
+    }
+
+
+def summarise(net: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+    """Mean and standard deviation of each feature map: depth -> (n, 2 * channels)."""
+    padded = networks.padded(batch, net)
+    features = net.encoder(padded)
+    if features[0] is padded:  # the image itself is no feature
+        features = [None, *features[1:]]
+    pooled = {}
+    for depth, maps in enumerate(features):
+        if maps is not None:
+            flat = maps.flatten(2)
+            pooled[str(depth)] = torch.cat(
+                [flat.mean(2), flat.std(2, correction=0)], 1
+            ).float()
+    return pooled
+
+
+def choose(
+    volume: Volume, checkpoint: Checkpoint, heads: Sequence[str]
+) -> tuple[tuple[str, ...], Modality, list[str]]:
+    """Settle which heads to run and as which modality the scan counts.
+
+    Returns
+    -------
+    heads : tuple of str
+    modality : str
+    notes : list of str
+        Fall-backs that were taken.
+    """
+    spec, card = checkpoint.spec, checkpoint.card
+    for head in heads:
+        if head not in spec.heads:
+            raise UnknownModel(
+                f"The model has no head {head!r}; it has {', '.join(spec.heads)}.",
+                "Choose one of these.",
+            )
+    if volume.modality is not None:
+        modality, notes = volume.modality, []
+    else:
+        modality, notes = _guess_modality(volume, checkpoint, heads)
+    if heads:
+        return tuple(heads), modality, notes
+    recommended = card.get("recommended", {}).get(modality)
+    if not recommended and len(spec.heads) == 1:
+        recommended = list(spec.heads)
+    if not recommended:
+        raise WrongInput(
+            f"The model has no head for scans of modality {modality}.",
+            f"Choose one of {', '.join(spec.heads)}, or another model.",
+        )
+    return tuple(recommended), modality, notes
+
+
+def device_of(name: str) -> str:
+    """Settle where to compute.
+
+    Raises
+    ------
+    DeviceUnavailable
+        If a device is named that is not there.
+    """
+    there = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return "cuda" if there["cuda"] else "cpu"
+    if not there.get(name, False):
+        raise DeviceUnavailable(f"There is no device {name!r} here.", "Use cpu.")
+    return name
+
+
+def batches(
+    data: NDArray[np.float32], spec: ModelSpec, device: str
+) -> Iterator[tuple[range, Tensor]]:
+    """Cut slices (or whole blocks) into batches on a device.
+
+    Yields
+    ------
+    places : range
+        Which slices.
+    batch : Tensor, shape (n, channel * slices, h, w) or (1, channel, z, y, x)
+    """
+    slices = int(spec.options.get("slices", 1))
+    pixels = int(np.prod(data.shape[2:]))
+    size = max(1, BATCH_PIXELS.get(device, BATCH_PIXELS["cpu"]) // pixels)
+    for first in range(0, len(data), size):
+        places = range(first, min(first + size, len(data)))
+        if spec.slicewise:
+            stacked = np.stack([neighbours(data, i, slices) for i in places])
+            batch = torch.from_numpy(stacked).to(
+                device, memory_format=torch.channels_last
+            )
+        else:
+            batch = torch.from_numpy(data[list(places)]).to(device)
+        yield places, batch
+
+
+def _guess_modality(
+    volume: Volume, checkpoint: Checkpoint, heads: Sequence[str]
+) -> tuple[Modality, list[str]]:
+    known = [m for m in MODALITIES if m in checkpoint.spec.intensity]
+    of_heads = [
+        m
+        for head in heads
+        for m in checkpoint.card.get("heads", {}).get(head, {}).get("modality", [])
+    ]
+    if of_heads:
+        guess, why = of_heads[0], "what the head was trained on"
+    elif len(known) == 1:
+        guess, why = known[0], "the model knows no other"
+    elif volume.grid is not None and volume.grid.format == "image":
+        raise WrongInput(
+            f"{volume.source} does not say whether it is US or XR.",
+            "State the modality.",
+        )
+    elif float(volume.data.min()) < -500 and "CT" in known:  # air in Hounsfield units
+        guess, why = "CT", "it holds Hounsfield units"
+    else:
+        guess, why = "MR", "nothing says otherwise"
+    return guess, [f"The scan's modality is not stated; {guess} was taken: {why}."]
+
+
+def _segment_on(
+    volume: Volume,
+    checkpoint: Checkpoint,
+    heads: tuple[str, ...],
+    modality: str,
+    device: str,
+    overlap: float,
+    probabilities: bool,
+) -> Steps[tuple[dict[str, NDArray[Any]], list[str]]]:
+    """Labels (or probabilities) in slices of the acquisition plane, or (z, y, x)."""
+    spec = checkpoint.spec
+    net = networks.network(checkpoint).to(device)
+    if spec.slicewise:
+        net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
+    found: dict[str, NDArray[Any]] = {}
+    notes: list[str] = []
+    groups = _by_spacing(spec, heads, modality)
+    for number, group in enumerate(groups):
+        data = grid.conform(volume, spec, modality=modality, head=group[0])
+        notes += data.notes
+        run = _slicewise if spec.slicewise else _windows
+        steps = run(net, data, spec, group, device, overlap, probabilities)
+        while True:
+            try:
+                progress = next(steps)
+            except StopIteration as stop:
+                found |= stop.value
+                break
+            done = progress.done + number * progress.total
+            yield Progress(done, progress.total * len(groups), ", ".join(group))
+    return found, notes
+
+
+def _by_spacing(
+    spec: ModelSpec, heads: Iterable[str], modality: str
+) -> list[tuple[str, ...]]:
+    """Group heads that can share one pass of the encoder."""
+    groups: dict[str, list[str]] = {}
+    for head in heads:
+        rule = grid.spacing_rule(spec, modality=modality, head=head)
+        groups.setdefault(json.dumps(rule), []).append(head)
+    return [tuple(group) for group in groups.values()]
+
+
+def _slicewise(
+    net: nn.Module,
+    data: grid.Conformed,
+    spec: ModelSpec,
+    heads: tuple[str, ...],
+    device: str,
+    overlap: float,
+    probabilities: bool,
+) -> Steps[dict[str, NDArray[Any]]]:
+    del overlap  # slices are seen whole
+    answers: dict[str, list[NDArray[Any]]] = {head: [] for head in heads}
+    for places, batch in batches(data.data, spec, device):
+        with torch.inference_mode():
+            for head, logits in net(batch, heads).items():
+                answers[head].append(_answer(logits, data.native, spec, probabilities))
+        yield Progress(places[-1] + 1, len(data.data), "segmenting")
+    return {head: np.concatenate(parts) for head, parts in answers.items()}
+
+
+def _windows(
+    net: nn.Module,
+    data: grid.Conformed,
+    spec: ModelSpec,
+    heads: tuple[str, ...],
+    device: str,
+    overlap: float,
+    probabilities: bool,
+) -> Steps[dict[str, NDArray[Any]]]:
+    """Blocks with Gaussian weights, largest in their middle.
+
+    F. Isensee et al., "nnU-Net", Nature Methods 2021, :doi:`10.1038/s41592-020-01008-z`
+    """
+    block = torch.from_numpy(data.data)  # (1, c, z, y, x)
+    shape = block.shape[2:]
+    tile = tuple(min(n, p) for n, p in zip(shape, spec.patch, strict=True))
+    weight = _gaussian(tile)
+    sums = {head: torch.zeros(len(spec.heads[head]), *shape) for head in heads}
+    total = torch.zeros(shape)
+    places = list(product(*map(_starts, shape, tile, [overlap] * 3)))
+    for done, corner in enumerate(places, 1):
+        where = tuple(slice(c, c + t) for c, t in zip(corner, tile, strict=True))
+        with torch.inference_mode():
+            answers = net(block[(..., *where)].to(device), heads)
+        for head, logits in answers.items():
+            sums[head][(..., *where)] += logits[0].float().cpu() * weight
+        total[where] += weight
+        yield Progress(done, len(places), "segmenting")
+    return {
+        head: _answer((logits / total)[None], data.native, spec, probabilities)[0]
+        for head, logits in sums.items()
+    }
+
+
+def _gaussian(tile: tuple[int, ...]) -> Tensor:
+    weight = torch.ones(1)
+    for size in tile:
+        offset = (torch.arange(size) - (size - 1) / 2) / (size / 8)
+        weight = weight[..., None] * torch.exp(-(offset**2) / 2)
+    return weight[0].clamp_min(1e-4)  # corners must not vanish: they may stand alone
+
+
+def _starts(size: int, tile: int, overlap: float) -> list[int]:
+    """Evenly spread first voxels of the tiles along one axis."""
+    step = max(1, int(tile * (1 - overlap)))
+    count = max(1, int(np.ceil((size - tile) / step)) + 1)
+    return [int(i) for i in np.linspace(0, size - tile, count).round()]
+
+
+def _answer(
+    logits: Tensor, native: tuple[int, ...], spec: ModelSpec, probabilities: bool
+) -> NDArray[Any]:
+    """Scale logits to the scan's own size: uint8 labels, or (n, class, ...) softmax."""
+    if logits.shape[2:] != native:
+        mode = "bilinear" if len(native) == 2 else "trilinear"
+        logits = F.interpolate(logits, size=native, mode=mode, align_corners=False)
+    if probabilities:
+        return logits.softmax(1).cpu().numpy()
+    if spec.threshold is not None and logits.shape[1] == 2:
+        return (logits.softmax(1)[:, 1] > spec.threshold).cpu().numpy().astype(np.uint8)
+    return logits.argmax(1).cpu().numpy().astype(np.uint8)
+
+
+def _on_scan(
+    found: NDArray[Any],
+    volume: Volume,
+    spec: ModelSpec,
+    head: str,
+    made_by: dict[str, Any],
+) -> Segmentation:
+    """Put an answer on the scan's grid."""
+    share = None
+    if found.ndim == 4:  # a class axis
+        stacked = np.moveaxis(found, 1, 0) if spec.slicewise else found
+        share = np.stack([_back(layer, volume, spec) for layer in stacked])
+        if spec.threshold is not None and len(share) == 2:
+            labels = (share[1] > spec.threshold).astype(np.uint8)
+        else:
+            labels = share.argmax(0).astype(np.uint8)
+    else:
+        labels = _back(found, volume, spec)
+    names = dict(enumerate(spec.heads[head]))
+    names.pop(0)
+    return Segmentation(
+        labels=np.ascontiguousarray(labels),
+        affine=volume.affine,
+        names=names,
+        plane=volume.plane,
+        probabilities=share,
+        grid=volume.grid,
+        made_by={**made_by, "head": head},
+    )
+
+
+def _back(array: NDArray[Any], volume: Volume, spec: ModelSpec) -> NDArray[Any]:
+    return grid.from_slices(array, volume.plane) if spec.slicewise else array
