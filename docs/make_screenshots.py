@@ -182,7 +182,7 @@ def tell(window: Window, *, epochs: int) -> None:
         int(i) for i in filled[np.linspace(0, len(filled) - 1, 7)[1:-1].astype(int)]
     ]
     paint(window, truth, slices)
-    window.control("finetune.head").setCurrentText(head)
+    window.control("finetune.head").setEditText(head)
     window.control("finetune.classes").setText(names)
     window.picture("3-paint")
     window.control("finetune.epochs").setValue(epochs)
@@ -194,11 +194,6 @@ def tell(window: Window, *, epochs: int) -> None:
     window.click("finetune.keep")
 
     window.click("panel.segment")
-    heads = window.control("segment.heads")
-    for row in range(heads.count()):
-        item = heads.item(row)
-        ours = item.data(Qt.ItemDataRole.UserRole) == head
-        item.setCheckState(Qt.CheckState.Checked if ours else Qt.CheckState.Unchecked)
     window.click("segment.run")
     window.finished()
     window.picture("4-kept")

@@ -33,6 +33,7 @@ def painted(form, opened, viewer, click, qtbot):
     for z in (2, 4):
         layer.paint((z, 10, 12), 1)
     qtbot.waitUntil(lambda: "2 (2, 4)" in form.annotation.ledger.text())
+    form.choice.head.setEditText("cord")
     return layer
 
 
@@ -65,6 +66,13 @@ def test_painted_slices_are_counted_as_one_paints(form, painted, control):
     assert control(form, "finetune.slices").text() == "Annotated slices: 2 (2, 4)"
 
 
+def test_a_head_is_never_taken_by_accident(form, painted, control):
+    form.choice.head.setEditText("")
+    run = control(form, "finetune.run")
+    assert not run.isEnabled()
+    assert run.toolTip() == "Choose a head or type a new name."
+
+
 def test_an_empty_slice_counts_once_it_is_ticked(form, painted, viewer, click, control):
     viewer.dims.set_current_step(0, 0)
     click(form, "finetune.done")
@@ -78,13 +86,14 @@ def test_of_a_corrected_prediction_only_the_changed_slices_are_learned(
 ):
     found = replace(
         layers.core.Segmentation((scan.data[0] > 100).astype(np.uint8), scan.affine),
-        made_by={"model": "toy"},
+        made_by={"model": "toy", "head": "heart"},
     )
     prediction = view.add(viewer, [layers.labels_layer(found, name="found")])[0]
     assert "0" in form.annotation.ledger.text()
     click(form, "finetune.copy")
     copy = viewer.layers[-1]
     assert not prediction.visible
+    assert form.choice.head_name() == "heart"
     copy.paint((3, 2, 2), 1)
     qtbot.waitUntil(lambda: "1 (3)" in form.annotation.ledger.text())
     assert prediction.data[3, 2, 2] == 0
@@ -93,7 +102,7 @@ def test_of_a_corrected_prediction_only_the_changed_slices_are_learned(
 def test_the_verb_gets_a_snapshot_and_the_annotated_slices(
     form, painted, scan, click, finished, verbs
 ):
-    form.head.setCurrentText("aorta")
+    form.choice.head.setEditText("aorta")
     form.epochs.setValue(3)
     click(form, "finetune.run")
     painted.data[:] = 0
@@ -116,8 +125,8 @@ def test_the_presets_are_minutes(form, painted, click, finished, verbs):
 
 
 def test_names_of_a_new_head_can_be_typed(form, painted, click, finished, verbs):
-    form.head.setCurrentText("vessels")
-    form.classes.setText("artery, vein")
+    form.choice.head.setEditText("vessels")
+    form.choice.classes.setText("artery, vein")
     click(form, "finetune.run")
     finished()
     assert verbs.asked["class_names"] == ("artery", "vein")
@@ -126,7 +135,7 @@ def test_names_of_a_new_head_can_be_typed(form, painted, click, finished, verbs)
 def test_a_label_beyond_the_head_is_refused_with_a_way_out(
     form, painted, control, qtbot
 ):
-    form.head.setCurrentText("cord")
+    form.choice.head.setEditText("cord")
     painted.data[2, 0, 0] = 7
     painted.paint((2, 1, 1), 7)
     run = control(form, "finetune.run")
@@ -190,7 +199,8 @@ def test_keep_adds_the_model_and_chooses_it_in_segment(
 
     def add(path, *, name, **_):
         assert path.is_file()
-        info = ModelInfo(name, "toy", models[0].heads, (), "", 0.1, path, "user")
+        heads = {**models[0].heads, "aorta": ("background", "aorta")}
+        info = ModelInfo(name, "toy", heads, (), "", 0.1, path, "user")
         models.append(info)
         return info
 
@@ -198,12 +208,13 @@ def test_keep_adds_the_model_and_chooses_it_in_segment(
     monkeypatch.setattr(core, "save_checkpoint", save)
     monkeypatch.setattr(core, "add_model", add)
     segment = dock(SegmentWidget)
-    form.head.setCurrentText("aorta")
+    form.choice.head.setEditText("aorta")
     click(form, "finetune.run")
     finished()
     click(form, "finetune.keep")
     assert kept[0].card["name"] == "toy+aorta"
     assert control(segment, "segment.model").currentText() == "toy+aorta"
+    assert segment.chosen_heads() == ("aorta",)
     assert "Kept as toy+aorta" in control(form, "finetune.status").text()
     assert form.result is None
 

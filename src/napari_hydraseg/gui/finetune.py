@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
 from dataclasses import replace
 
 import napari.viewer
@@ -13,7 +12,6 @@ from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
     QHBoxLayout,
-    QLineEdit,
     QSpinBox,
     QVBoxLayout,
     QWidget,
@@ -26,11 +24,11 @@ from napari_hydraseg.core.types import FinetuneResult, Progress, Steps
 
 from . import nouns
 from .annotate import AnnotateBox
-from .choosers import ModelBox
 from .drawing import Curve
-from .form import button, named, rows, text, unready
+from .form import button, named, rows, text
 from .jobbar import JobBar, device, open_steps
 from .library import keep, library
+from .teach import HeadBox
 from .words import story
 
 PRESETS = {"Quick (1 min)": 1.0, "Better (5 min)": 5.0, "Overnight (60 min)": 60.0}
@@ -52,6 +50,7 @@ class FinetuneWidget(QWidget):
         self.viewer = napari_viewer
         self.result: FinetuneResult | None = None
         self.annotation = AnnotateBox(napari_viewer)
+        self.choice = HeadBox()
         self._make_controls()
         self.bar = JobBar(
             "finetune",
@@ -76,26 +75,6 @@ class FinetuneWidget(QWidget):
         self._connect()
 
     def _make_controls(self) -> None:
-        self.model = named(
-            ModelBox(), "finetune.model", label="Model", tip="The model to start from"
-        )
-        self.head = named(
-            QComboBox(),
-            "finetune.head",
-            label="Head to teach",
-            tip="Improve a head of the model, or type a new name for a new structure",
-        )
-        self.head.setEditable(True)
-        self.head.setInsertPolicy(QComboBox.InsertPolicy.NoInsert)
-        self.head.setSizeAdjustPolicy(
-            QComboBox.SizeAdjustPolicy.AdjustToMinimumContentsLengthWithIcon
-        )
-        self.classes = named(
-            QLineEdit(),
-            "finetune.classes",
-            label="Names of the labels",
-            tip="Of a new head: what label 1, label 2, … are, separated by commas",
-        )
         self.preset = named(
             QComboBox(),
             "finetune.preset",
@@ -124,10 +103,8 @@ class FinetuneWidget(QWidget):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.addWidget(self.annotation)
+        column.addWidget(self.choice)
         form = rows(column)
-        form.addRow("Model", self.model)
-        form.addRow("Head", self.head)
-        form.addRow("Labels are", self.classes)
         form.addRow("How long", self.preset)
         more = QCollapsible("More choices")
         inside = QWidget()
@@ -148,76 +125,15 @@ class FinetuneWidget(QWidget):
 
     def _connect(self) -> None:
         self.annotation.changed.connect(self._check)
-        self.model.chosen.connect(self._on_model)
-        self.head.currentTextChanged.connect(lambda _: self._on_head())
-        self.classes.textChanged.connect(lambda _: self._check())
+        self.choice.changed.connect(self._check)
         self.bar.run.clicked.connect(lambda _=False: self._run())
-        self._on_model()
-
-    def head_name(self) -> str:
-        """Name of the head to teach, as typed or chosen."""
-        return self.head.currentText().strip()
-
-    def class_names(self) -> tuple[str, ...]:
-        """Names of labels 1, 2, … for a new head; empty for a head of the model."""
-        if self._known_classes():
-            return ()
-        typed = [name.strip() for name in self.classes.text().split(",")]
-        typed = [name for name in typed if name]
-        labels = self.annotation.labels.layer()
-        named_ids = nouns.names_of(labels) if labels is not None else {}
-        highest = max(self.annotation.highest_id(), len(typed))
-        only = self.head_name() if highest == 1 else ""
-        painted = {i: n for i, n in named_ids.items() if n != f"label {i}"}
-        return tuple(
-            typed[i - 1] if i <= len(typed) else painted.get(i, only or f"class {i}")
-            for i in range(1, highest + 1)
-        )
-
-    def _known_classes(self) -> tuple[str, ...]:
-        """Classes of the chosen head if the model has it, background first."""
-        model = self.model.info()
-        heads: Mapping[str, tuple[str, ...]] = model.heads if model else {}
-        return tuple(heads.get(self.head_name(), ()))
-
-    def _on_model(self) -> None:
-        model = self.model.info()
-        typed = self.head_name()
-        self.head.blockSignals(True)
-        self.head.clear()
-        self.head.addItems(list(model.heads) if model is not None else [])
-        if typed:
-            self.head.setCurrentText(typed)
-        self.head.blockSignals(False)
-        self._on_head()
-
-    def _on_head(self) -> None:
-        known = self._known_classes()
-        self.classes.setEnabled(not known)
-        if known:
-            words = ", ".join(f"{i} {name}" for i, name in enumerate(known) if i)
-        else:
-            words = "names, with commas"
-        self.classes.setPlaceholderText(words)
         self._check()
 
     def _check(self) -> None:
-        known, highest = self._known_classes(), self.annotation.highest_id()
-        beyond = bool(known) and highest >= len(known)
-        unknown_id = (
-            f"Label {highest} is painted, but head {self.head_name()} knows only 1 to "
-            f"{len(known) - 1}. Type a new name under Head."
-        )
-        self.bar.set_ready(
-            unready(
-                [
-                    (bool(self.annotation.problem()), self.annotation.problem()),
-                    (self.model.info() is None, self.model.problem or "No model."),
-                    (not self.head_name(), "Choose a head or type a new name."),
-                    (beyond, unknown_id),
-                ]
-            )
-        )
+        labels = self.annotation.labels.layer()
+        self.choice.watch(labels)
+        problem = self.annotation.problem()
+        self.bar.set_ready(problem or self.choice.problem(self.annotation.highest_id()))
 
     def _gather(self) -> Steps[FinetuneResult]:
         image, labels = self.annotation.image.layer(), self.annotation.labels.layer()
@@ -229,15 +145,15 @@ class FinetuneWidget(QWidget):
         self._snapshot, self._labels = annotation.labels, labels
         epochs = self.epochs.value()
         options = {
-            "head": self.head_name(),
-            "class_names": self.class_names(),
+            "head": self.choice.head_name(),
+            "class_names": self.choice.class_names(self.annotation.highest_id()),
             "augment": self.augment.isChecked(),
             "minutes": None if epochs else self.preset.currentData(),
             "epochs": epochs or None,
             "device": device(),
         }
         return open_steps(
-            self.model.path(),
+            self.choice.model.path(),
             lambda checkpoint: core.finetune(
                 checkpoint, [(volume, annotation)], **options
             ),

@@ -116,8 +116,16 @@ class SegmentWidget(QWidget):
         )
 
     def _on_library(self, name: str) -> None:
-        if name:
-            self._tick_recommended()
+        """Tick the heads that only the model which has just come has."""
+        model = self.model.info()
+        if not name or model is None or model.name != name:
+            return
+        others = [m.heads for m in core.list_models() if m.name != name]
+        for row in range(self.heads.count()):
+            item = self.heads.item(row)
+            head = item.data(Qt.ItemDataRole.UserRole)
+            if not any(head in heads for heads in others):
+                item.setCheckState(Qt.CheckState.Checked)
 
     def _on_image(self) -> None:
         layer = self.image.layer()
