@@ -20,7 +20,9 @@ class Bare:
     kept = set({kept!r}) | sys.stdlib_module_names | {{"napari_hydraseg"}}
 
     def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] not in self.kept:
+        top = name.partition(".")[0]
+        # Python's own build data: a module whose name tells the platform
+        if top not in self.kept and not top.startswith("_sysconfigdata"):
             raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
 
 for name in [*sys.modules]:

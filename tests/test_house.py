@@ -32,17 +32,17 @@ FLOORS = """
     > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/annotate > gui/choosers > gui/library, gui/jobbar
+    > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar
     > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
     > gui/nouns > gui/colours > gui
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
-3   core/finetune, core/pretrain, core/shift > core/_verdict
+3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_holdout
     > core/inference, core/_advice, core/_calibration, core/_fingerprint
     > core/_reference
 2   core/convert > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
-1   core/io > core/io/* > core/io/frame > core/io/atomic
+1   core/_datasets > core/io > core/io/* > core/io/frame > core/io/atomic
 1   core/grid
 1   core/metrics > core/_surfaces > core/_overlap
 1   core/_mmd > core/_kernels
