@@ -116,7 +116,7 @@ class _Scene:
 
 
 def _empty_scene(rng: np.random.Generator) -> _Scene:
-    """Air everywhere; coordinates bent by a few slow waves, as no body is an ellipse."""
+    """Air everywhere; coordinates bent by slow waves, as no body is an ellipse."""
     z, y, x = np.indices(SHAPE, np.float32)
     bent_y, bent_x = y.copy(), x.copy()
     for length in (150, 90, 60):  # voxels per wave
@@ -200,7 +200,7 @@ def _draw_vessels(scene: _Scene, rng: np.random.Generator) -> NDArray[np.bool_]:
 def _draw_heart(
     scene: _Scene, rng: np.random.Generator
 ) -> tuple[NDArray[np.bool_], NDArray[np.bool_], NDArray[np.bool_]]:
-    """Both ventricles; returns the voxels of right ventricle, left wall, left cavity."""
+    """Both ventricles; returns the voxels of right cavity, left wall, left cavity."""
     z = scene.z
     down = np.clip(z / APEX, 0, 1)  # 0 at the base, 1 at the apex
     taper = np.sqrt(1 - down**2.6)
