@@ -114,9 +114,22 @@ def load(window: Window, scan: Path | None) -> None:
         window.finished()
 
 
-def segment(window: Window) -> None:
-    """Step 2: with the heads that the card recommends."""
+def tick(window: Window, wanted: str) -> None:
+    """Tick one head, if the model has it, and no other."""
+    heads = window.control("segment.heads")
+    items = [heads.item(row) for row in range(heads.count())]
+    if wanted in [item.data(Qt.ItemDataRole.UserRole) for item in items]:
+        for item in items:
+            ours = item.data(Qt.ItemDataRole.UserRole) == wanted
+            item.setCheckState(
+                Qt.CheckState.Checked if ours else Qt.CheckState.Unchecked
+            )
+
+
+def segment(window: Window, head: str) -> None:
+    """Step 2."""
     window.click("panel.segment")
+    tick(window, head)
     window.click("segment.run")
     window.finished()
 
@@ -162,9 +175,10 @@ def tell(window: Window, *, epochs: int) -> None:
     known, new = validation_scan("hippocampus"), validation_scan("spinal_cord_gm")
     load(window, known[0] if known else None)
     window.picture("1-load")
-    segment(window)
+    segment(window, "hippocampus" if known else "heart")
     window.picture("2-segment")
     window.click("panel.shift")
+    window.control("shift.head").setCurrentText("hippocampus" if known else "heart")
     window.click("shift.run")
     window.finished()
     window.picture("5-shift")
@@ -193,9 +207,7 @@ def tell(window: Window, *, epochs: int) -> None:
     window.picture("4-fine-tune")
     window.click("finetune.keep")
 
-    window.click("panel.segment")
-    window.click("segment.run")
-    window.finished()
+    segment(window, head)
     window.picture("4-kept")
     if new:
         made = layers.labels_layer(core.load_segmentation(new[1]), name="truth")

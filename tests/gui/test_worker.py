@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 
@@ -140,6 +142,44 @@ def test_a_second_job_is_refused_and_closed(begin, finished):
     assert second.gi_frame is None
     worker.running().cancel()
     finished()
+
+
+CLOSE = """
+import threading, time
+import napari
+from qtpy.QtCore import QTimer
+from napari_hydraseg.core.types import Progress
+from napari_hydraseg.gui.segment import SegmentWidget
+
+def endless():
+    try:
+        while True:
+            time.sleep(0.05)
+            yield Progress(1, 10)
+    finally:
+        print("closed by", threading.current_thread() is threading.main_thread())
+
+viewer = napari.Viewer(show=True)
+form = SegmentWidget(viewer)
+viewer.window.add_dock_widget(form)
+form.bar.start(endless, print, title="Endless")
+QTimer.singleShot(1000, viewer.close)
+napari.run()
+print("left")
+"""
+
+
+def test_closing_napari_ends_the_job_and_the_process():
+    done = subprocess.run(
+        [sys.executable, "-c", CLOSE],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert sorted(done.stdout.split("\n")[:2]) == ["closed by False", "left"]
+    assert "QThread" not in done.stderr
 
 
 def test_a_torrent_of_progress_does_not_flood_the_window(begin, finished):
