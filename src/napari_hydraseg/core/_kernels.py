@@ -99,7 +99,8 @@ def _squared(x: Array, y: Array) -> Array:
     distance *= -2
     distance += (x**2).sum(axis=1)[:, None]
     distance += (y**2).sum(axis=1)
-    return np.maximum(distance, 0, out=distance)
+    np.maximum(distance, 0, out=distance)
+    return distance
 
 
 def _city_block(x: Array, y: Array) -> Array:
