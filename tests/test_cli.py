@@ -337,6 +337,19 @@ def test_finetune_prints_before_and_after_for_people(folder, model):
     assert result.stdout.count("before") == result.stdout.count("after") == 2
 
 
+def test_finetune_goes_on_with_the_model_it_made(folder, model):
+    scan(folder / "a.nii.gz")
+    mask(folder / "t.nii.gz")
+    case = ("finetune", "--case", "a.nii.gz", "t.nii.gz", "--model", model)
+    options = ("--head", "cord", "--epochs", 1, "--modality", "MR", "--quiet")
+    output = ("-o", "new.safetensors")
+    fails(hydraseg(*case, *options, *output, "--resume"), 5, "new.safetensors")
+    document(*case, *options, *output)
+    fails(hydraseg(*case, *options, *output), 7, "new.safetensors")
+    found = document(*case, *options, *output, "--resume")
+    assert found["init"] == "cord"
+
+
 @pytest.mark.parametrize(
     ("which", "marks"),
     [

@@ -78,7 +78,7 @@ def finetune(
     ]
     keep_apart([output], inputs)
     _check_model_file(output, overwrite=overwrite or resume)
-    checkpoint = core.get_model(model)
+    checkpoint = core.get_model(output if resume else model)
     pairs = []
     for text, labels in cases:
         volume = scans([text])[0].load()
@@ -87,7 +87,6 @@ def finetune(
     steps = core.finetune(
         checkpoint,
         pairs,
-        resume=output if resume else None,
         seed=now.seed,
         device=now.device,
         **options,
