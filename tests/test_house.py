@@ -38,7 +38,7 @@ FLOORS = """
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
 3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_holdout
-    > core/inference, core/_advice, core/_calibration, core/_fingerprint
+    > core/_heads > core/inference, core/_advice, core/_calibration, core/_fingerprint
     > core/_reference
 2   core/convert > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
