@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -121,11 +121,9 @@ class SegmentWidget(QWidget):
         if not name or model is None or model.name != name:
             return
         others = [m.heads for m in core.list_models() if m.name != name]
-        for row in range(self.heads.count()):
-            item = self.heads.item(row)
-            head = item.data(Qt.ItemDataRole.UserRole)
-            if not any(head in heads for heads in others):
-                item.setCheckState(Qt.CheckState.Checked)
+        new = [h for h in model.heads if not any(h in heads for heads in others)]
+        if new:
+            self._tick(new)
 
     def _on_image(self) -> None:
         layer = self.image.layer()
@@ -176,6 +174,9 @@ class SegmentWidget(QWidget):
         wanted = model.card.get("recommended", {}).get(self.modality.modality(), ())
         if len(model.heads) == 1:
             wanted = tuple(model.heads)
+        self._tick(wanted)
+
+    def _tick(self, wanted: Sequence[str]) -> None:
         self.heads.blockSignals(True)
         for row in range(self.heads.count()):
             item = self.heads.item(row)
