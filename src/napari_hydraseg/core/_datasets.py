@@ -1,4 +1,4 @@
-"""Folders of labelled scans: ``images/``, ``labels/`` and a ``split.json`` by subject."""
+"""Folders of labelled scans: ``images/``, ``labels/`` and a ``split.json``."""
 
 import json
 from collections.abc import Iterator, Mapping

@@ -142,7 +142,8 @@ def _places(
     columns = torch.arange(size[1], dtype=torch.float32) - (size[1] - 1) / 2
     if rng.random() < recipe.flip:
         columns = -columns
-    y, x = torch.meshgrid(rows / (zoom * stretch), columns * stretch / zoom, indexing="ij")
+    rows, columns = rows / (zoom * stretch), columns * stretch / zoom
+    y, x = torch.meshgrid(rows, columns, indexing="ij")
     if recipe.bend_px:
         bend = _bend(size, recipe.bend_px * rng.uniform(), rng)
         y, x = y + bend[0], x + bend[1]

@@ -164,7 +164,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         if first.startswith(_PICKLES):
             raise UnsafeWeights(
                 f"{file.name} is a pickle, which could run code when opened.",
-                "Convert it with `hydraseg convert`.",
+                "Use a .safetensors file from a source you trust.",
             )
         if len(first) < 8:
             raise _corrupt(file)
@@ -195,7 +195,8 @@ def _tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
     tensors = {f"weights/{k}": v for k, v in checkpoint.weights.items()}
     for head, entries in checkpoint.reference.items():
         tensors |= {f"reference/{head}/{k}": v for k, v in entries.items()}
-    return {name: np.ascontiguousarray(value) for name, value in tensors.items()}
+    # not ascontiguousarray, which turns a scalar into a list of one
+    return {name: np.asarray(value, order="C") for name, value in tensors.items()}
 
 
 def _split(

@@ -120,12 +120,11 @@ def target_size(
     notes : tuple of str
         Fall-backs that were taken.
     """
-    shape, spacing = volume.shape, volume.spacing_mm
+    shape: tuple[int, ...] = volume.shape
+    spacing: tuple[float, ...] = volume.spacing_mm
     if spec.slicewise:
-        shape, spacing = (
-            _in_plane(shape, volume.plane),
-            _in_plane(spacing, volume.plane),
-        )
+        shape = _in_plane(volume.shape, volume.plane)
+        spacing = _in_plane(volume.spacing_mm, volume.plane)
     rule = spacing_rule(spec, modality=modality, head=head)
     if rule is None:
         return tuple(shape), ()
@@ -213,7 +212,7 @@ def scale(data: NDArray[Any], shape: tuple[int, ...]) -> Array:
 
 
 def scale_labels(labels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Bring labels to another size by the nearest voxel; edges aligned as in `scale`."""
+    """Bring labels to another size by the nearest voxel, edges aligned."""
     for axis, (n, m) in enumerate(zip(labels.shape, shape, strict=True)):
         if n != m:
             places = np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from .. import __version__
 from . import grid, networks
 from .checkpoint import digest
 from .errors import DeviceUnavailable, OutOfMemory, UnknownModel, WrongInput
+from .networks import MultiHead
 from .training import neighbours
 from .types import (
     MODALITIES,
@@ -163,19 +164,16 @@ def encode(
     }
 
 
-def summarise(net: nn.Module, batch: Tensor) -> dict[str, Tensor]:
+def summarise(net: MultiHead, batch: Tensor) -> dict[str, Tensor]:
     """Mean and standard deviation of each feature map: depth -> (n, 2 * channels)."""
     padded = networks.padded(batch, net)
     features = net.encoder(padded)
-    if features[0] is padded:  # the image itself is no feature
-        features = [None, *features[1:]]
     pooled = {}
     for depth, maps in enumerate(features):
-        if maps is not None:
+        if maps is not padded:  # the image itself is no feature
             flat = maps.flatten(2)
-            pooled[str(depth)] = torch.cat(
-                [flat.mean(2), flat.std(2, correction=0)], 1
-            ).float()
+            pair = [flat.mean(2), flat.std(2, correction=0)]
+            pooled[str(depth)] = torch.cat(pair, 1).float()
     return pooled
 
 
@@ -198,10 +196,7 @@ def choose(
                 f"The model has no head {head!r}; it has {', '.join(spec.heads)}.",
                 "Choose one of these.",
             )
-    if volume.modality is not None:
-        modality, notes = volume.modality, []
-    else:
-        modality, notes = _guess_modality(volume, checkpoint, heads)
+    modality, notes = modality_of(volume, checkpoint, heads)
     if heads:
         return tuple(heads), modality, notes
     recommended = card.get("recommended", {}).get(modality)
@@ -261,9 +256,24 @@ def batches(
         yield places, batch
 
 
-def _guess_modality(
-    volume: Volume, checkpoint: Checkpoint, heads: Sequence[str]
+def modality_of(
+    volume: Volume, checkpoint: Checkpoint, heads: Sequence[str] = ()
 ) -> tuple[Modality, list[str]]:
+    """Settle as which modality a scan counts: as stated, else a reasoned guess.
+
+    Returns
+    -------
+    modality : str
+    notes : list of str
+        The guess and its reason, if it was one.
+
+    Raises
+    ------
+    WrongInput
+        If a picture may be ultrasound or X-ray.
+    """
+    if volume.modality is not None:
+        return volume.modality, []
     known = [m for m in MODALITIES if m in checkpoint.spec.intensity]
     of_heads = [
         m
@@ -331,7 +341,7 @@ def _by_spacing(
 
 
 def _slicewise(
-    net: nn.Module,
+    net: MultiHead,
     data: grid.Conformed,
     spec: ModelSpec,
     heads: tuple[str, ...],
@@ -350,7 +360,7 @@ def _slicewise(
 
 
 def _windows(
-    net: nn.Module,
+    net: MultiHead,
     data: grid.Conformed,
     spec: ModelSpec,
     heads: tuple[str, ...],
@@ -370,12 +380,12 @@ def _windows(
     total = torch.zeros(shape)
     places = list(product(*map(_starts, shape, tile, [overlap] * 3)))
     for done, corner in enumerate(places, 1):
-        where = tuple(slice(c, c + t) for c, t in zip(corner, tile, strict=True))
+        z, y, x = (slice(c, c + t) for c, t in zip(corner, tile, strict=True))
         with torch.inference_mode():
-            answers = net(block[(..., *where)].to(device), heads)
+            answers = net(block[..., z, y, x].to(device), heads)
         for head, logits in answers.items():
-            sums[head][(..., *where)] += logits[0].float().cpu() * weight
-        total[where] += weight
+            sums[head][..., z, y, x] += logits[0].float().cpu() * weight
+        total[z, y, x] += weight
         yield Progress(done, len(places), "segmenting")
     return {
         head: _answer((logits / total)[None], data.native, spec, probabilities)[0]
@@ -410,6 +420,13 @@ def _answer(
     if spec.threshold is not None and logits.shape[1] == 2:
         return (logits.softmax(1)[:, 1] > spec.threshold).cpu().numpy().astype(np.uint8)
     return logits.argmax(1).cpu().numpy().astype(np.uint8)
+
+
+def labels_of(
+    logits: Tensor, native: tuple[int, ...], spec: ModelSpec
+) -> NDArray[np.uint8]:
+    """Labels at a scan's own size, of logits at the model's: (n, *native)."""
+    return np.asarray(_answer(logits, native, spec, False), dtype=np.uint8)
 
 
 def _on_scan(

@@ -84,7 +84,9 @@ def hard_dice_counts(answer: Tensor, labels: Tensor, classes: int) -> Tensor:
     known = labels != IGNORE
     answer, labels = answer[known], labels[known]
     rows = [
-        torch.stack([2 * ((answer == k) & (labels == k)).sum(), _sizes(answer, labels, k)])
+        torch.stack(
+            [2 * ((answer == k) & (labels == k)).sum(), _sizes(answer, labels, k)]
+        )
         for k in range(1, classes)
     ]
     return torch.stack(rows, 1)

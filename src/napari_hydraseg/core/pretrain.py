@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from . import augment, inference, networks
 from ._datasets import Dataset, dataset
@@ -25,6 +25,7 @@ from ._reference import reference_features
 from .checkpoint import save_checkpoint
 from .losses import hard_dice_counts, segmentation_loss
 from .metrics import evaluate
+from .networks import MultiHead
 from .networks._efficientnet import adapt_imagenet, imagenet_weights
 from .training import Case, draw, optimise, prepare
 from .types import Checkpoint, ModelSpec, Progress, Steps, finish
@@ -107,7 +108,7 @@ def _cases(data: Dataset, spec: ModelSpec, split: str) -> list[Case]:
 
 def _fit(
     config: Mapping[str, Any], spec: ModelSpec, taught: Sequence[_Taught]
-) -> Steps[tuple[nn.Module, list[dict[str, float]]]]:
+) -> Steps[tuple[MultiHead, list[dict[str, float]]]]:
     rng = np.random.default_rng(config["seed"])
     net = networks.build(spec, seed=config["seed"])
     if config["start"] == "imagenet":
@@ -148,7 +149,7 @@ def _fit(
 
 
 def _loss(
-    net: nn.Module, taught: Sequence[_Taught], spec: ModelSpec, rng: np.random.Generator
+    net: MultiHead, taught: Sequence[_Taught], spec: ModelSpec, rng: np.random.Generator
 ) -> Tensor:
     total = torch.zeros(())
     for part in taught:
@@ -168,14 +169,14 @@ def _loss(
 
 
 @torch.no_grad()
-def _average(averaged: nn.Module, net: nn.Module, decay: float) -> None:
+def _average(averaged: MultiHead, net: MultiHead, decay: float) -> None:
     for mean, value in zip(averaged.parameters(), net.parameters(), strict=True):
         mean.lerp_(value, 1 - decay)
 
 
 @torch.inference_mode()
 def _validate(
-    net: nn.Module,
+    net: MultiHead,
     taught: Sequence[_Taught],
     spec: ModelSpec,
     curve: list[dict[str, float]],
@@ -200,7 +201,7 @@ def _validate(
     return row["dice"]
 
 
-def _halved(net: nn.Module) -> dict[str, Any]:
+def _halved(net: MultiHead) -> dict[str, Any]:
     """Weights as float16: half the size, the same answers to 0.1 %."""
     return {
         name: value.astype(np.float16) if value.dtype == np.float32 else value
@@ -208,7 +209,7 @@ def _halved(net: nn.Module) -> dict[str, Any]:
     }
 
 
-def _snapshot(net: nn.Module, config: Mapping[str, Any], spec: ModelSpec) -> None:
+def _snapshot(net: MultiHead, config: Mapping[str, Any], spec: ModelSpec) -> None:
     if "snapshot" in config:
         card = {
             "name": config["name"],

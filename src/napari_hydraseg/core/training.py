@@ -47,9 +47,7 @@ class Case:
         return torch.from_numpy(neighbours(self.images, index, slices))
 
 
-def neighbours(
-    images: NDArray[Any], index: int, slices: int
-) -> NDArray[np.float32]:
+def neighbours(images: NDArray[Any], index: int, slices: int) -> NDArray[np.float32]:
     """Stack a slice and its neighbours: (channel * slices, h, w), channel by channel.
 
     The first and last slices stand in for neighbours that are not there.
@@ -92,12 +90,7 @@ def prepare(
         With `IGNORE` wherever `segmentation.annotated` does not vouch.
     """
     conformed = grid.conform(volume, spec, modality=modality, head=head)
-    table = np.zeros(int(segmentation.labels.max(initial=0)) + 1, np.uint8)
-    for label, index in classes.items():
-        if label < len(table):
-            table[label] = index
-    labels = grid.to_slices(table[segmentation.labels], volume.plane).copy()
-    labels[~vouched(segmentation, volume)] = IGNORE
+    labels = class_slices(segmentation, volume, classes)
     scaled = grid.scale_labels(labels, (len(labels), *conformed.data.shape[2:]))
     known = (scaled != IGNORE).any((1, 2))
     painted = ((scaled != IGNORE) & (scaled > 0)).any((1, 2))
@@ -108,6 +101,33 @@ def prepare(
         annotated=np.flatnonzero(known),
         name=volume.source,
     )
+
+
+def class_slices(
+    segmentation: Segmentation, volume: Volume, classes: Mapping[int, int]
+) -> NDArray[np.uint8]:
+    """Class indices in slices of the acquisition plane; `IGNORE` where not vouched for.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Labels on the grid of `volume`.
+    volume : Volume
+        The scan.
+    classes : mapping of int to int
+        Label id -> class index; other ids are background.
+
+    Returns
+    -------
+    ndarray of uint8, shape (slice, row, column)
+    """
+    table = np.zeros(int(segmentation.labels.max(initial=0)) + 1, np.uint8)
+    for label, index in classes.items():
+        if label < len(table):
+            table[label] = index
+    labels = grid.to_slices(table[segmentation.labels], volume.plane).copy()
+    labels[~vouched(segmentation, volume)] = IGNORE
+    return labels
 
 
 def vouched(segmentation: Segmentation, volume: Volume) -> NDArray[np.bool_]:
@@ -163,7 +183,7 @@ def draw(
     """
     images, labels = [], []
     for _ in range(count):
-        case = cases[rng.integers(len(cases))]
+        case = cases[int(rng.integers(len(cases)))]
         want = len(case.foreground) and rng.random() < painted
         index = int(rng.choice(case.foreground if want else case.annotated))
         image, truth = augment.change(

@@ -36,8 +36,11 @@ class Progress:
     preview: Any = None
 
 
-Steps: TypeAlias = Generator[Progress, None, T]
-"""A long verb: yields `Progress`, returns its result; see `finish`."""
+Steps: TypeAlias = Generator[Progress, str | None, T]
+"""A long verb: yields `Progress`, returns its result; see `finish`.
+
+One that can end early with what it has takes the message ``"stop"`` (``send``).
+"""
 
 
 def finish(

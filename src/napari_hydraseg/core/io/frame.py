@@ -65,8 +65,9 @@ def to_ours(data: NDArray[D], transform: NDArray[np.float64]) -> NDArray[D]:
 def to_file(data: NDArray[D], transform: NDArray[np.float64]) -> NDArray[D]:
     """Reorder (z, y, x) voxels to the (i, j, k) of a file: inverse of `to_ours`."""
     axes = transform[:, 0].astype(int)
-    flipped = [int(axis) for axis, sign in transform if sign < 0]
-    return np.flip(data, axis=flipped).transpose(axes)
+    flipped = tuple(int(axis) for axis, sign in transform if sign < 0)
+    turned: NDArray[D] = np.flip(data, axis=flipped)
+    return turned.transpose(axes)
 
 
 def affine_to_ours(

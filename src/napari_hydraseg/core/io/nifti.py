@@ -130,13 +130,13 @@ def parse(
 def _image_class(content: bytes, name: str) -> type[nib.Nifti1Image]:
     for size, image_class in ((348, nib.Nifti1Image), (540, nib.Nifti2Image)):
         for order in ("little", "big"):
-            if content[:4] == size.to_bytes(4, order):  # type: ignore[arg-type]  # order is one of the two literals
+            if content[:4] == size.to_bytes(4, order):
                 if len(content) < size:
                     raise TruncatedFile(
                         f"{name} ends within its header ({len(content)} bytes).",
                         "Copy or export the scan again.",
                     )
-                return image_class  # type: ignore[no-any-return]  # nibabel is untyped here
+                return image_class
     looks = next((v for k, v in _LOOKS_LIKE.items() if content.startswith(k)), "")
     raise NotAVolume(
         f"{name} is {looks or 'no NIfTI file'}.", "Choose a .nii or .nii.gz file."
@@ -177,7 +177,8 @@ def _voxels(image: Any, name: str) -> NDArray[Any]:
     # a rescaled array arrives as float64; grey values need no more than float32
     if data.dtype.kind == "f" and (kind.kind != "f" or data.dtype.itemsize > 4):
         data = data.astype(np.float32)
-    return data.astype(data.dtype.newbyteorder("="), copy=False)
+    native: NDArray[Any] = data.astype(data.dtype.newbyteorder("="), copy=False)
+    return native
 
 
 def _notes(header: Any) -> list[str]:

@@ -3,7 +3,8 @@
 A file ``NAME.py`` offers ``NDIM`` (2 or 3), ``STRIDE`` (the side of an input is padded
 to a multiple of it inside the network), ``SOURCE`` (paper, DOI, departures from it) and
 ``build(in_channels, heads, **options) -> nn.Module``. The module has ``.encoder``
-(image -> list of feature maps, finest first), ``.heads`` (``nn.ModuleDict``: name ->
+(image -> list of feature maps, finest first; its ``levels()`` lists the modules that
+are run to reach each map from the one before), ``.heads`` (``nn.ModuleDict``: name ->
 decoder of that list) and ``forward(x, heads=None) -> {head: logits}``.
 """
 
@@ -18,6 +19,7 @@ from torch import nn
 
 from ..errors import CorruptWeights, IncompatibleWeights, UnknownModel
 from ..types import Checkpoint, ModelSpec
+from ._blocks import MultiHead as MultiHead
 from ._blocks import pad_to_multiple
 
 NETWORKS = tuple(
@@ -46,7 +48,7 @@ def module_of(name: str) -> ModuleType:
     return import_module(f"{__name__}.{name}")
 
 
-def build(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
+def build(spec: ModelSpec, *, seed: int = 0) -> MultiHead:
     """Build a network with fresh weights.
 
     Parameters
@@ -58,7 +60,7 @@ def build(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
 
     Returns
     -------
-    nn.Module
+    MultiHead
         In training mode; ``forward(x, heads=None) -> {head: logits}``.
     """
     file = module_of(spec.network)
@@ -66,11 +68,11 @@ def build(spec: ModelSpec, *, seed: int = 0) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         heads = {name: len(classes) for name, classes in spec.heads.items()}
-        made: nn.Module = file.build(len(spec.channels), heads, **options)
+        made: MultiHead = file.build(len(spec.channels), heads, **options)
     return made
 
 
-def network(checkpoint: Checkpoint) -> nn.Module:
+def network(checkpoint: Checkpoint) -> MultiHead:
     """Rebuild the network of a checkpoint with its weights, in eval mode.
 
     Parameters
@@ -80,7 +82,7 @@ def network(checkpoint: Checkpoint) -> nn.Module:
 
     Returns
     -------
-    nn.Module
+    MultiHead
         float32, on the CPU.
 
     Raises
@@ -112,9 +114,9 @@ def network(checkpoint: Checkpoint) -> nn.Module:
     return made.eval()
 
 
-def padded(x: torch.Tensor, module: nn.Module) -> torch.Tensor:
+def padded(x: torch.Tensor, module: MultiHead) -> torch.Tensor:
     """Pad an image as the network itself does before its encoder."""
-    return pad_to_multiple(x, int(module.stride))  # type: ignore[arg-type]  # set by MultiHead
+    return pad_to_multiple(x, module.stride)
 
 
 def weights_of(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:

@@ -26,21 +26,40 @@ def pad_to_multiple(x: Tensor, stride: int) -> Tensor:
     return F.pad(x, pads, mode="replicate") if any(pads) else x
 
 
+class Encoder(nn.Module):
+    """Image -> list of feature maps, finest first; `channels` says how wide each is."""
+
+    channels: tuple[int, ...]
+
+    def levels(self) -> list[list[nn.Module]]:
+        """Return what is run to reach each feature map from the one before."""
+        raise TypeError(f"{type(self).__name__} does not name its levels")
+
+    def __call__(self, x: Tensor) -> list[Tensor]:
+        """Compute the feature maps."""
+        features: list[Tensor] = super().__call__(x)
+        return features
+
+
 class MultiHead(nn.Module):
     """One encoder, many decoders.
 
     Parameters
     ----------
-    encoder : nn.Module
-        Image -> list of feature maps, finest first.
+    encoder : Encoder
+        Shared by all heads.
     heads : dict of str to nn.Module
         Name -> decoder of that list, answering with logits of the image's size.
     stride : int
         Sides are padded to a multiple of it, and the answer cropped again.
     """
 
+    encoder: Encoder
+    heads: nn.ModuleDict
+    stride: int
+
     def __init__(
-        self, encoder: nn.Module, heads: dict[str, nn.Module], stride: int
+        self, encoder: Encoder, heads: dict[str, nn.Module], stride: int
     ) -> None:
         super().__init__()
         self.encoder = encoder

@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ._blocks import Encoder
+
 _GROWTH, _NARROW = 32, 128
 _LAYERS = (6, 12, 24, 16)
 
@@ -43,7 +45,7 @@ class _Transition(nn.Module):
         return tap, F.avg_pool2d(self.conv(tap), 2)
 
 
-class DenseNet121(nn.Module):
+class DenseNet121(Encoder):
     """Feature maps at full, 1/2, 1/4, 1/8, 1/16 and 1/32 size.
 
     Parameters
@@ -75,6 +77,17 @@ class DenseNet121(nn.Module):
         layers["norm5"] = nn.BatchNorm2d(width)
         self.features = nn.ModuleDict(layers)
         self.channels = tuple(channels)
+
+    def levels(self) -> list[list[nn.Module]]:
+        """Return what is run to reach each feature map from the one before."""
+        f, last = self.features, len(_LAYERS)
+        levels: list[list[nn.Module]] = [[], [f["conv0"], f["norm0"]]]
+        for i in range(1, last + 1):
+            # the convolution of a transition lies behind its tap
+            before = [f[f"transition{i - 1}"].get_submodule("conv")] if i > 1 else []
+            norm = f.get_submodule(f"transition{i}.norm" if i < last else "norm5")
+            levels.append([*before, f[f"denseblock{i}"], norm])
+        return levels
 
     def forward(self, x: Tensor) -> list[Tensor]:
         f = self.features

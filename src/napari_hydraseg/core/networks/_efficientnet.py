@@ -6,9 +6,13 @@ squeeze-and-excite and ReLU6. Departure: the convolution head and the classifier
 left out; five feature maps are tapped instead, and the image itself comes first.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from ._blocks import Encoder
 
 # in, out, kernel, stride, expansion
 _BLOCKS = (
@@ -62,7 +66,8 @@ class _Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self._even:
             x = _same(x, self.kernel_size[0], self.stride[0])
-        return super().forward(x)
+        y: Tensor = super().forward(x)
+        return y
 
 
 class _Block(nn.Module):
@@ -84,15 +89,15 @@ class _Block(nn.Module):
         self._adds = stride == 1 and c_in == c_out
 
     def forward(self, x: Tensor) -> Tensor:
-        y = x
+        y: Tensor = x
         if self._expands:
             y = F.relu6(self._bn0(self._expand_conv(y)))
         y = F.relu6(self._bn1(self._depthwise_conv(y)))
-        y = self._bn2(self._project_conv(y))
+        y = self._bn2(self._project_conv(y))  # (n, c_out, h / stride, w / stride)
         return x + y if self._adds else y
 
 
-class EfficientNetLite0(nn.Module):
+class EfficientNetLite0(Encoder):
     """Feature maps at full, 1/2, 1/4, 1/8, 1/16 and 1/32 size.
 
     Parameters
@@ -109,6 +114,12 @@ class EfficientNetLite0(nn.Module):
         self._conv_stem = _Conv(in_channels, 32, 3, 2)
         self._bn0 = nn.BatchNorm2d(32, eps=_EPS)
         self._blocks = nn.ModuleList(_Block(*block) for block in _BLOCKS)
+
+    def levels(self) -> list[list[nn.Module]]:
+        """Return what is run to reach each feature map from the one before."""
+        starts = (0, *(tap + 1 for tap in _TAPS))
+        blocks = [list(self._blocks[a:b]) for a, b in pairwise(starts)]
+        return [[], [self._conv_stem, self._bn0, *blocks[0]], *blocks[1:]]
 
     def forward(self, x: Tensor) -> list[Tensor]:
         features = [x]

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._blocks import MultiHead
+from ._blocks import Encoder, MultiHead
 from ._densenet import DenseNet121
 from ._efficientnet import EfficientNetLite0
 
@@ -80,6 +80,7 @@ class Decoder(nn.Module):
         self.classify = nn.Conv2d(_WIDTHS[0], classes, 1)
 
     def forward(self, features: list[Tensor]) -> Tensor:
+        """Compute logits, shape (n, class, h, w)."""
         coarsest = self.reduce(features[-1])  # (n, 112, h/32, w/32)
         # a single coarse voxel has no spread to normalise by
         x = F.relu(self.norm(coarsest) if coarsest[0, 0].numel() > 1 else coarsest)
@@ -117,7 +118,7 @@ def build(
     MultiHead
         Takes (n, in_channels * slices, h, w).
     """
-    shared = _ENCODERS[encoder](in_channels * slices)
+    shared: Encoder = _ENCODERS[encoder](in_channels * slices)
     decoders: dict[str, nn.Module] = {
         name: Decoder(shared.channels, classes, skips=skips)
         for name, classes in heads.items()

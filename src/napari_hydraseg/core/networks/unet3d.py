@@ -8,11 +8,13 @@ convolutions are padded, so that the answer has the size of the image; width, de
 normalisation are options; one decoder for each head.
 """
 
+from itertools import pairwise
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ._blocks import MultiHead, Norm, normalisation
+from ._blocks import Encoder, MultiHead, Norm, normalisation
 
 NDIM = 3
 STRIDE = 8  # at the paper's depth of 4; build() pads to 2 ** (depth - 1)
@@ -32,19 +34,23 @@ class _DoubleConv(nn.Module):
         return F.relu(self.norm2(self.conv2(x)))
 
 
-class _Encoder(nn.Module):
+class _Encoder(Encoder):
     def __init__(self, in_channels: int, width: int, depth: int, norm: Norm) -> None:
         super().__init__()
         self.channels = tuple(width * 2 ** (level + 1) for level in range(depth))
         starts = (in_channels, *self.channels)
-        self.levels = nn.ModuleList(
+        self.blocks = nn.ModuleList(
             _DoubleConv(starts[level], width * 2**level, self.channels[level], norm)
             for level in range(depth)
         )
 
+    def levels(self) -> list[list[nn.Module]]:
+        """Return what is run to reach each feature map from the one before."""
+        return [[block] for block in self.blocks]
+
     def forward(self, x: Tensor) -> list[Tensor]:
         features: list[Tensor] = []
-        for level in self.levels:
+        for level in self.blocks:
             x = level(F.max_pool3d(x, 2) if features else x)
             features.append(x)
         return features
@@ -59,9 +65,7 @@ class _Decoder(nn.Module):
         )
         self.convs = nn.ModuleList(
             _DoubleConv(wide + narrow, narrow, narrow, norm)
-            for narrow, wide in reversed(
-                list(zip(channels[:-1], channels[1:], strict=True))
-            )
+            for narrow, wide in reversed(list(pairwise(channels)))
         )
         self.classify = nn.Conv3d(channels[0], classes, 1)
 

@@ -1,0 +1,157 @@
+"""What comes out of a fine-tuning run: the model, its card, and fair warnings."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from . import _holdout, networks
+from ._job import Job, Mode, modality_of
+from .checkpoint import digest
+from .errors import JobError
+from .types import Checkpoint, FinetuneResult
+
+FEW = 3  # slices below which a warning is due
+
+Score = Mapping[str, float]
+
+
+def result(
+    job: Job,
+    *,
+    init: str,
+    reason: str,
+    mode: Mode,
+    before: Score,
+    after: Score,
+    curve: tuple[Mapping[str, float], ...],
+    epochs: int,
+    sha_before: str,
+) -> FinetuneResult:
+    """Put a run's outcome together, and prove that what was frozen did not move.
+
+    Raises
+    ------
+    JobError
+        If a frozen tensor or buffer changed: nothing is then returned.
+    """
+    sha_after = digest(networks.weights_of(job.net.encoder))
+    if job.frozen and sha_after != sha_before:
+        raise JobError("The frozen encoder changed.", "Please report this fault.")
+    frozen = {
+        "tensors": len(job.net.encoder.state_dict()) if job.frozen else 0,
+        "sha256_before": sha_before,
+        "sha256_after": sha_after,
+    }
+    train = _sizes(job.split.train)
+    held = {**_sizes(job.split.held), "kind": job.split.kind}
+    story = {
+        "data": f"{train['slices']} annotated slices of {train['cases']} scans",
+        "subjects": {"train": train["cases"], "held_out": held["cases"]},
+        "split": f"held-out {held['kind']}",
+        "init": init,
+        "mode": mode,
+        "before": _plain(before),
+        "after": _plain(after),
+    }
+    candidate = _checkpoint(job, story, frozen)
+    accepted = after["n"] == 0 or after["dice"] > before["dice"]
+    return FinetuneResult(
+        checkpoint=candidate if accepted else job.checkpoint,
+        candidate=candidate,
+        head=job.head,
+        init=init,
+        mode=mode,
+        reason=reason,
+        before=before,
+        after=after,
+        accepted=accepted,
+        epochs=epochs,
+        curve=curve,
+        frozen=frozen,
+        train=train,
+        hold_out=held,
+        warnings=_warnings(job, accepted),
+    )
+
+
+def _sizes(places: list[list[int]]) -> dict[str, Any]:
+    return {"cases": sum(map(bool, places)), "slices": sum(map(len, places))}
+
+
+def _warnings(job: Job, accepted: bool) -> tuple[str, ...]:
+    said = []
+    learned = _sizes(job.split.train)["slices"]
+    if learned < FEW:
+        said.append(f"Learned from only {learned} slices: annotate a few more.")
+    if job.split.kind == "none":
+        said.append("Nothing was held out: how good the model is, is not known.")
+    elif job.split.kind == "slab":
+        said.append(
+            "Optimistic: the held-out slices belong to the scan that was learned from; "
+            "expect less on other scans."
+        )
+    if not accepted:
+        said.append("Not better on the held-out slices: the old model stays.")
+    return tuple(said)
+
+
+def _checkpoint(
+    job: Job, story: Mapping[str, Any], frozen: Mapping[str, Any]
+) -> Checkpoint:
+    """Make the new model; what was frozen keeps its very bytes."""
+    old, new = job.checkpoint, networks.weights_of(job.net)
+    own = f"heads.{job.head}."
+    if job.frozen:
+        weights = {
+            k: v if k.startswith(own) else old.weights[k] for k, v in new.items()
+        }
+        spec, reference = job.spec, old.reference
+    else:  # the encoder moved: the other heads no longer fit it
+        weights = {k: v for k, v in new.items() if k.startswith(("encoder.", own))}
+        spec = replace(job.spec, heads={job.head: job.spec.heads[job.head]})
+        reference = {}
+    heads = {k: v for k, v in old.card.get("heads", {}).items() if k in spec.heads}
+    modalities = sorted({modality_of(v, old, job.head) for v, _ in job.pairs})
+    licence = {"modality": modalities, "licence": "that of the user's own data"}
+    card = {
+        **old.card,
+        "name": f"{old.name}-{job.head}",
+        "heads": {**heads, job.head: {**licence, **story}},
+        "recommended": _recommended(job, modalities, tuple(spec.heads)),
+        "parent": digest(old.weights),
+        "created": time.strftime("%Y-%m-%d"),
+        "frozen": dict(frozen),
+        "held_out": _ledger(job),
+    }
+    return Checkpoint(spec, weights, card, reference)
+
+
+def _recommended(
+    job: Job, modalities: list[str], heads: tuple[str, ...]
+) -> dict[str, list[str]]:
+    chosen = {
+        modality: [name for name in names if name in heads]
+        for modality, names in job.checkpoint.card.get("recommended", {}).items()
+    }
+    for modality in modalities:
+        names = chosen.setdefault(modality, [])
+        if job.head not in names:
+            names.append(job.head)
+    return chosen
+
+
+def _ledger(job: Job) -> dict[str, list[int]]:
+    """Slices held out so far, by scan: never to be learned from in a later round."""
+    old = job.checkpoint.card.get("held_out", {})
+    ledger = {scan: list(slices) for scan, slices in old.items()}
+    for (volume, _), slices in zip(job.pairs, job.split.held, strict=True):
+        if slices:
+            scan = _holdout.identity(volume)
+            ledger[scan] = sorted({*ledger.get(scan, []), *slices})
+    return ledger
+
+
+def _plain(score: Score) -> dict[str, float | None]:
+    """NaN is no JSON."""
+    return {k: None if v != v else round(v, 4) for k, v in score.items()}

@@ -1,0 +1,200 @@
+"""Which classes a head learns, at what spacing, and where it starts from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from . import grid, networks
+from .errors import AnnotationError, EmptyAnnotation, LabelShape, UnknownLabelId
+from .networks import MultiHead
+from .types import Checkpoint, ModelSpec, Segmentation, Volume
+
+PART_PX = 32  # a typical painted part is scaled to about this many pixels across
+SCALING = 2.0  # at most, either way
+LONGEST = 512  # pixels of a slice, at most
+DONOR_DICE = 0.1  # below it a donor head is no better than chance
+
+
+def check(volume: Volume, segmentation: Segmentation) -> None:
+    """Refuse labels that do not lie on the scan, or say nothing.
+
+    Raises
+    ------
+    LabelShape
+        If the shapes differ.
+    EmptyAnnotation
+        If nothing is painted, or no slice is vouched for.
+    """
+    if segmentation.labels.shape != volume.shape:
+        raise LabelShape(
+            f"The labels have shape {segmentation.labels.shape}, the scan "
+            f"{volume.shape}.",
+            "Paint on a layer made from this scan.",
+        )
+    annotated = segmentation.annotated
+    if not segmentation.labels.any() or (annotated is not None and not annotated.any()):
+        raise EmptyAnnotation("Nothing is painted.", "Paint a few slices first.")
+
+
+def classes_of(
+    segmentations: Sequence[Segmentation],
+    existing: tuple[str, ...] | None,
+    class_names: Sequence[str],
+) -> tuple[tuple[str, ...], dict[int, int]]:
+    """Match label ids with classes.
+
+    Parameters
+    ----------
+    segmentations : sequence of Segmentation
+        All annotated scans.
+    existing : tuple of str or None
+        Classes of the head, background first, if it is not a new one.
+    class_names : sequence of str
+        Names for the ids in increasing order; default: the labels' own names.
+
+    Returns
+    -------
+    names : tuple of str
+        Background first.
+    classes : dict of int to int
+        Label id -> class index.
+
+    Raises
+    ------
+    AnnotationError
+        If names and ids differ in number.
+    UnknownLabelId
+        If an id fits no class of the existing head.
+    """
+    ids = sorted({int(i) for s in segmentations for i in np.unique(s.labels)} - {0})
+    own = {k: v for s in segmentations for k, v in s.names.items()}
+    if class_names:
+        if len(class_names) < len(ids):
+            raise AnnotationError(
+                f"{len(ids)} label ids are painted, {len(class_names)} names came.",
+                "Give one name per label id.",
+            )
+        # names are counted from id 1, so that a class may stay unpainted
+        named = max(ids) <= len(class_names)
+        places = range(1, len(class_names) + 1) if named else ids
+        own = dict(zip(places, class_names, strict=False))
+    if existing is None:
+        known = [i for i in sorted(own) if i > 0] if class_names else ids
+        names = ["background", *(own.get(i, f"class {i}") for i in known)]
+        return tuple(names), {label: k for k, label in enumerate(known, 1)}
+    by_name = {i: existing.index(own[i]) for i in ids if own.get(i) in existing[1:]}
+    by_id = {i: i for i in ids if i < len(existing)}
+    classes = by_name if len(by_name) == len(ids) else by_id
+    if len(classes) < len(ids):
+        strange = sorted(set(ids) - set(classes))
+        raise UnknownLabelId(
+            f"The head knows {', '.join(existing[1:])}; ids {strange} are painted.",
+            "Rename them, or train a new head.",
+        )
+    return existing, classes
+
+
+def extended(
+    spec: ModelSpec, head: str, names: tuple[str, ...], spacing: Any
+) -> ModelSpec:
+    """Add a head to a spec, or keep the spec if it is there."""
+    if head in spec.heads:
+        return spec
+    return replace(
+        spec,
+        heads={**spec.heads, head: names},
+        spacing_mm={**spec.spacing_mm, head: spacing},
+    )
+
+
+def spacing_for(cases: Sequence[tuple[Volume, Segmentation]]) -> Any:
+    """Choose the spacing of a new head: the usual painted part gets about 32 pixels.
+
+    Parameters
+    ----------
+    cases : sequence of (Volume, Segmentation)
+        Annotated scans.
+
+    Returns
+    -------
+    float or dict
+        In-plane mm, or ``{"longest": pixels}`` where the scans have no millimetres.
+        Between half and twice the scans' own; slices stay below 512 pixels.
+    """
+    across, pixel, longest = [], [], []
+    for volume, segmentation in cases:
+        slices = grid.to_slices(segmentation.labels, volume.plane)
+        across += [_diameter(part) for part in slices if part.any()]
+        in_plane = [
+            mm for i, mm in enumerate(volume.spacing_mm) if i != volume.plane_axis
+        ]
+        pixel.append(float(np.mean(in_plane)))
+        longest.append(max(slices.shape[1:]))
+    factor = float(np.clip(PART_PX / np.median(across), 1 / SCALING, SCALING))
+    factor = min(factor, LONGEST / max(longest))
+    if all("spacing" in volume.known for volume, _ in cases):
+        return round(float(np.median(pixel)) / factor, 3)
+    return {"longest": round(float(np.median(longest)) * factor)}
+
+
+def _diameter(slice_labels: NDArray[Any]) -> float:
+    """Median diameter of the painted parts of a slice, as circles of their area."""
+    parts, count = ndimage.label(slice_labels > 0)
+    areas = np.bincount(parts.ravel())[1:] if count else np.ones(1)
+    return float(2 * np.sqrt(np.median(areas) / np.pi))
+
+
+def grown(checkpoint: Checkpoint, spec: ModelSpec, *, seed: int) -> MultiHead:
+    """Rebuild a model's network with room for a new head, which starts at random."""
+    net = networks.build(spec, seed=seed)
+    old = networks.network(checkpoint).state_dict()
+    net.load_state_dict({**net.state_dict(), **old})
+    return net.eval()
+
+
+def adopt(net: MultiHead, head: str, donor: str, spec: ModelSpec) -> None:
+    """Copy a donor's decoder; class layers agree by name, others stay as they are."""
+    source, target = net.heads[donor].state_dict(), net.heads[head].state_dict()
+    taken = {k: v.clone() for k, v in source.items() if v.shape == target[k].shape}
+    last = [k for k in target if k.startswith("classify.")]
+    theirs, ours = spec.heads[donor], spec.heads[head]
+    for key in last:
+        rows = target[key].clone()
+        for i, name in enumerate(ours):
+            if name in theirs:
+                rows[i] = source[key][theirs.index(name)]
+        taken[key] = rows
+    net.heads[head].load_state_dict({**target, **taken})
+
+
+@torch.inference_mode()
+def rank_donors(
+    net: MultiHead,
+    donors: Sequence[str],
+    pairs: Sequence[tuple[list[torch.Tensor], torch.Tensor]],
+) -> dict[str, float]:
+    """Dice of each donor's foreground with what is painted, without any training.
+
+    Parameters
+    ----------
+    net : MultiHead
+        The network.
+    donors : sequence of str
+        Its other heads.
+    pairs : sequence of (features, labels)
+        Encoder features of annotated slices and their class indices.
+    """
+    scores: Mapping[str, list[float]] = {donor: [0.0, 0.0] for donor in donors}
+    for features, labels in pairs:
+        painted = (labels > 0) & (labels != 255)
+        for donor in donors:
+            found = net.heads[donor](features).argmax(1) > 0
+            found = found & (labels != 255)
+            scores[donor][0] += 2 * float((found & painted).sum())
+            scores[donor][1] += float(found.sum() + painted.sum())
+    return {d: s[0] / s[1] if s[1] else 0.0 for d, s in scores.items()}
