@@ -150,11 +150,7 @@ def test_the_main_job_from_a_file_to_a_kept_model(
     control(panel, "shift.head").setCurrentText(heads[-1])
     click(panel, "shift.run")
     finished(120)
-    said = control(panel, "shift.verdict").text()
-    if model.reference:
-        assert "training scans" in said
-        assert "✓" in panel.headers["shift"].text()
-    else:  # an untrained model has nothing to compare with, and says so
-        assert "reference" in control(panel, "shift.status").text()
-    done = [panel.headers[room].text() for room in ("load", "segment", "finetune")]
+    # an untrained model has too few training scans, and says so
+    assert "training scans" in control(panel, "shift.verdict").text()
+    done = [panel.headers[room].text() for room in panel.headers if room != "evaluate"]
     assert all("✓" in words for words in done)
