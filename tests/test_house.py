@@ -38,7 +38,8 @@ FLOORS = """
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
 3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_candidate,
-    core/_teach > core/_job > core/_holdout, core/_heads > core/inference, core/_advice, core/_calibration, core/_fingerprint
+    core/_teach > core/_job > core/_holdout, core/_heads
+    > core/inference, core/_advice, core/_calibration, core/_fingerprint
     > core/_reference
 2   core/convert > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
@@ -47,6 +48,7 @@ FLOORS = """
 1   core/metrics > core/_surfaces > core/_overlap
 1   core/_mmd > core/_kernels
 1   core/phantom
+1   core/_model_card
 1   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
 0   core/types
 0   core/errors

@@ -106,10 +106,19 @@ def finetune(
 @click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.safetensors")
 @overwrite_option
 def pretrain(config: Path, output: Path, overwrite: bool) -> None:
-    """Train one encoder and many heads from a configuration file (TOML)."""
+    """Train one encoder and many heads from a configuration file (TOML).
+
+    The model's card is written beside it (NAME.md).
+    """
+    from napari_hydraseg.core.io.atomic import atomic_write, ensure_writable
+
     _check_model_file(output, overwrite=overwrite)
+    page = output.with_suffix(".md")
+    ensure_writable(page, overwrite=overwrite)
     checkpoint = run(core.pretrain(_read_config(config)), "training")
     core.save_checkpoint(checkpoint, output, overwrite=overwrite)
+    text = core.model_card(checkpoint).encode()
+    atomic_write(page, lambda stream: stream.write(text), overwrite=overwrite)
     heads = {name: _head_dice(head) for name, head in checkpoint.card["heads"].items()}
     shown = [{"head": name} | head for name, head in heads.items()]
     emit(
@@ -151,7 +160,7 @@ def _check_model_file(path: Path, *, overwrite: bool) -> None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read a TOML file.
+    """Read a TOML file; its folder of data is relative to it.
 
     Raises
     ------
@@ -159,9 +168,10 @@ def _read_config(path: Path) -> dict[str, Any]:
         If it is none.
     """
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
+        config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongInput(f"{path.name} is no TOML: {error}.", "Mend it.") from error
+    return {**config, "data": str(path.parent / config.get("data", "."))}
 
 
 def _content(result: FinetuneResult, output: Path) -> dict[str, Any]:

@@ -39,6 +39,7 @@ _HOMES = {
     "networks": ("build", "network"),
     "inference": ("encode", "segment"),
     "finetune": ("finetune",),
+    "_model_card": ("model_card",),
     "pretrain": ("pretrain",),
     "shift": ("mmd", "mmd_test", "shift"),
     "metrics": (

@@ -22,6 +22,7 @@ RATES = {"heads": 2e-3, "encoder": 2e-4}
 STEP_PIXELS = 4 * 192**2  # of a batch of 2 to 8 slices
 CACHED = 160  # changed slices whose features are kept
 CACHE_BYTES = 2 * 2**30
+CACHE_SHARE = 0.25  # of the budget, at most, for computing them
 CHECKS = 8  # looks at the held-out slices during a run
 DEFAULT_MINUTES = 1.0
 
@@ -104,11 +105,13 @@ def teach(
         Passes over the slices.
     """
     began = time.monotonic()
+    budget = float("inf") if epochs else 60 * (minutes or DEFAULT_MINUTES)
     count = int(np.clip(STEP_PIXELS // np.prod(job.patch), 2, 8))
-    draw = yield from _source(job, LIGHT if augment else NONE, count)
+    draw = yield from _source(
+        job, LIGHT if augment else NONE, count, seconds=CACHE_SHARE * budget
+    )
     per_epoch = sum(len(kept) for kept in job.split.train) / count
     total = epochs and max(1, round(epochs * per_epoch))
-    budget = 60 * (minutes or DEFAULT_MINUTES)
 
     def share(step: int) -> float:
         return step / total if total else (time.monotonic() - began) / budget
@@ -185,21 +188,27 @@ def _groups(job: Job) -> list[dict[str, Any]]:
     return groups + ([{"params": body, "lr": RATES["encoder"]}] if body else [])
 
 
-def _source(job: Job, recipe: Recipe, count: int) -> Steps[Callable[[], Tensor]]:
+def _source(
+    job: Job, recipe: Recipe, count: int, *, seconds: float
+) -> Steps[Callable[[], Tensor]]:
     """Make what draws a batch and computes its loss."""
     if job.frozen:
-        return _cached(job, (yield from _cache(job, recipe)), count)
+        cache = yield from _cache(job, recipe, seconds=seconds)
+        return _cached(job, cache, count)
     return _afresh(job, recipe, count)
 
 
-def _cache(job: Job, recipe: Recipe) -> Steps[list[Example]]:
+def _cache(job: Job, recipe: Recipe, *, seconds: float) -> Steps[list[Example]]:
     """Draw changed slices and keep their features as float16."""
+    began = time.monotonic()
     cases = _learned_from(job)
     slices = sum(len(case.annotated) for case in cases)
     wanted = int(np.clip(CACHED, 2 * slices, 16 * slices))
     cache: list[Example] = []
     size = 0
     while len(cache) < wanted and size < CACHE_BYTES:
+        if len(cache) >= 2 * slices and time.monotonic() - began > seconds:
+            break  # a slow machine learns from fewer changes rather than too late
         images, labels = training.draw(
             cases, 1, size=job.patch, slices=job.slices, recipe=recipe, rng=job.rng
         )

@@ -1,0 +1,239 @@
+"""A head learns from a few slices; what is frozen stays; the judgement is fair."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from napari_hydraseg.core import Segmentation, Volume, finetune, finish, segment
+from napari_hydraseg.core._heads import classes_of, spacing_for
+from napari_hydraseg.core._holdout import dice_of, interval, split
+from napari_hydraseg.core.checkpoint import digest
+from napari_hydraseg.core.errors import (
+    EmptyAnnotation,
+    LabelShape,
+    UnknownLabelId,
+    UnknownModel,
+)
+
+
+def disc(seed=0, slices=8):
+    """Give noise with a bright disc in each slice, and its labels."""
+    rng = np.random.default_rng(seed)
+    y, x = np.mgrid[:64, :64]
+    centres = rng.uniform(24, 40, (slices, 2))
+    labels = np.stack([(y - a) ** 2 + (x - b) ** 2 < 12**2 for a, b in centres]).astype(
+        np.uint8
+    )
+    data = rng.normal(100, 10, labels.shape) + 120 * labels
+    affine = np.diag([5.0, 1.0, 1.0, 1.0])
+    return (
+        Volume(data[None].astype(np.float32), affine, modality="MR"),
+        Segmentation(labels, affine, names={1: "disc"}),
+    )
+
+
+def annotated(segmentation, slices):
+    which = np.zeros(len(segmentation.labels), bool)
+    which[list(slices)] = True
+    return replace(segmentation, annotated=which)
+
+
+@pytest.fixture(scope="module")
+def learned(tiny_checkpoint):
+    volume, truth = disc()
+    steps = finetune(
+        tiny_checkpoint,
+        [(volume, annotated(truth, (0, 1, 2, 4, 5, 7)))],
+        head="disc",
+        epochs=25,
+    )
+    return finish(steps)
+
+
+def test_a_new_head_learns(learned):
+    assert learned.after["dice"] > 0.8
+    assert learned.before["dice"] < 0.6
+    assert learned.accepted
+    assert learned.checkpoint.spec.heads["disc"] == ("background", "disc")
+
+
+def test_the_frozen_encoder_is_the_same_to_the_bit(learned, tiny_checkpoint):
+    assert learned.frozen["sha256_before"] == learned.frozen["sha256_after"]
+    assert learned.frozen["tensors"] > 200
+    for name, value in tiny_checkpoint.weights.items():
+        np.testing.assert_array_equal(learned.checkpoint.weights[name], value)
+
+
+def test_other_heads_answer_as_before(learned, tiny_checkpoint):
+    volume, _ = disc(seed=5)
+    before = finish(segment(volume, tiny_checkpoint, heads=("blob",)))["blob"]
+    after = finish(segment(volume, learned.checkpoint, heads=("blob",)))["blob"]
+    np.testing.assert_array_equal(before.labels, after.labels)
+
+
+def test_the_new_head_finds_discs_in_another_scan(learned):
+    volume, truth = disc(seed=7)
+    found = finish(segment(volume, learned.checkpoint, heads=("disc",)))["disc"]
+    both = 2 * (found.labels & truth.labels).sum()
+    assert both / (found.labels.sum() + truth.labels.sum()) > 0.7
+
+
+def test_the_card_says_where_the_model_comes_from(learned, tiny_checkpoint):
+    card = learned.checkpoint.card
+    assert card["parent"] == digest(tiny_checkpoint.weights)
+    assert card["heads"]["disc"]["before"]["n"] == 1
+    assert "disc" in card["recommended"]["MR"]
+    assert learned.hold_out["kind"] == "slab"
+    assert any("Optimistic" in text for text in learned.warnings)
+
+
+def test_a_slice_once_held_out_is_never_learned_from(learned):
+    volume, truth = disc()
+    (held,) = learned.checkpoint.card["held_out"].values()
+    steps = finetune(
+        learned.checkpoint, [(volume, truth)], head="disc", epochs=1, init="disc"
+    )
+    second = finish(steps)
+    (still,) = second.candidate.card["held_out"].values()
+    assert set(held) <= set(still)
+    assert second.train["slices"] + second.hold_out["slices"] <= len(truth.labels)
+
+
+def test_on_the_cpu_the_same_seed_gives_the_same_bits(tiny_checkpoint):
+    volume, truth = disc(slices=4)
+    one, two = (
+        finish(finetune(tiny_checkpoint, [(volume, truth)], head="d", epochs=2, seed=3))
+        for _ in range(2)
+    )
+    assert digest(one.candidate.weights) == digest(two.candidate.weights)
+
+
+@pytest.mark.parametrize(
+    ("mode", "depth", "frozen"),
+    [("full", None, False), ("scratch", None, False), ("frozen", 3, False)],
+)
+def test_a_trained_encoder_keeps_only_the_new_head(
+    tiny_checkpoint, mode, depth, frozen
+):
+    volume, truth = disc(slices=4)
+    steps = finetune(
+        tiny_checkpoint,
+        [(volume, truth)],
+        head="disc",
+        epochs=1,
+        mode=mode,
+        depth=depth,
+    )
+    found = finish(steps)
+    assert list(found.candidate.spec.heads) == ["disc"]
+    same = found.frozen["sha256_before"] == found.frozen["sha256_after"]
+    assert same is frozen
+
+
+def test_levels_above_the_depth_stay_frozen(tiny_checkpoint):
+    volume, truth = disc(slices=4)
+    steps = finetune(tiny_checkpoint, [(volume, truth)], head="disc", epochs=1, depth=3)
+    new, old = finish(steps).candidate.weights, tiny_checkpoint.weights
+    stem, late = "encoder._conv_stem.weight", "encoder._blocks.15._project_conv.weight"
+    np.testing.assert_array_equal(new[stem], old[stem])
+    assert not np.array_equal(new[late], old[late])
+
+
+def test_stop_ends_the_run_with_what_it_has(tiny_checkpoint):
+    volume, truth = disc(slices=4)
+    steps = finetune(tiny_checkpoint, [(volume, truth)], head="disc", minutes=30)
+    while not next(steps).note.startswith("learning"):
+        pass
+    with pytest.raises(StopIteration) as stopped:
+        steps.send("stop")
+    assert stopped.value.value.candidate.spec.heads["disc"]
+
+
+def test_a_model_that_is_no_better_is_not_accepted(tiny_checkpoint, monkeypatch):
+    from napari_hydraseg.core import _teach
+
+    scores = iter([0.9, 0.4])
+    monkeypatch.setattr(
+        _teach,
+        "score",
+        lambda job, seed: {"dice": next(scores), "n": 2, "low": 0.0, "high": 1.0},
+    )
+    volume, truth = disc(slices=4)
+    found = finish(finetune(tiny_checkpoint, [(volume, truth)], head="d", epochs=1))
+    assert not found.accepted
+    assert found.checkpoint is tiny_checkpoint
+
+
+def test_unusable_annotations_are_refused(tiny_checkpoint):
+    volume, truth = disc(slices=3)
+    empty = replace(truth, labels=np.zeros_like(truth.labels))
+    with pytest.raises(EmptyAnnotation):
+        finish(finetune(tiny_checkpoint, [(volume, empty)], head="d"))
+    with pytest.raises(EmptyAnnotation):
+        finish(finetune(tiny_checkpoint, [(volume, annotated(truth, ()))], head="d"))
+    cropped = replace(truth, labels=truth.labels[1:])
+    with pytest.raises(LabelShape):
+        finish(finetune(tiny_checkpoint, [(volume, cropped)], head="d"))
+    with pytest.raises(UnknownModel, match="blob"):
+        finish(finetune(tiny_checkpoint, [(volume, truth)], head="d", init="liver"))
+
+
+def labelled(*ids, names=None):
+    labels = np.zeros((1, 4, 8), np.uint16)
+    labels[0, 0, : len(ids)] = ids
+    return Segmentation(labels, np.eye(4), names=names or {})
+
+
+def test_classes_are_matched_by_name_and_then_by_id():
+    named = labelled(5, 200, names={5: "b", 200: "a"})
+    assert classes_of([named], ("background", "a", "b"), ())[1] == {5: 2, 200: 1}
+    assert classes_of([labelled(1, 2)], ("background", "a", "b"), ())[1] == {1: 1, 2: 2}
+    names, classes = classes_of([labelled(5, 200)], None, ())
+    assert names == ("background", "class 5", "class 200")
+    assert classes == {5: 1, 200: 2}
+    assert classes_of([labelled(2)], None, ("a", "b"))[0] == ("background", "a", "b")
+    with pytest.raises(UnknownLabelId, match="7"):
+        classes_of([labelled(7)], ("background", "a"), ())
+
+
+def test_small_structures_are_seen_larger():
+    volume, truth = disc()  # discs 24 pixels across
+    assert spacing_for([(volume, truth)]) == pytest.approx(24 / 32, abs=0.02)
+    y, x = np.mgrid[:64, :64]
+    small = np.broadcast_to((y - 32) ** 2 + (x - 32) ** 2 < 9, truth.labels.shape)
+    tiny = replace(truth, labels=small.astype(np.uint8))
+    assert spacing_for([(volume, tiny)]) == 0.5  # never more than twice
+
+
+def test_one_scan_of_several_is_held_out_whole():
+    slices = [[1, 2, 3], [4, 5], [6]]
+    found = split(["x", "y", "z"], slices, slices, ledger={}, wanted=True)
+    assert found.kind == "scan"
+    assert sum(map(bool, found.held)) == 1
+    for kept, held, every in zip(found.train, found.held, slices, strict=True):
+        assert sorted(kept + held) == every
+        assert not (kept and held)
+
+
+def test_neighbours_of_a_held_out_slab_are_left_out():
+    every = list(range(20))
+    found = split(["x"], [every], [every], ledger={}, wanted=True)
+    (held,), (kept,) = found.held, found.train
+    assert held == list(range(held[0], held[0] + 4))
+    assert all(abs(k - h) > 1 for k in kept for h in held)
+
+
+def test_the_ledger_wins_over_the_choice():
+    every = list(range(10))
+    found = split(["x"], [every], [every], ledger={"x": [3, 4]}, wanted=True)
+    assert found.held == [[3, 4]]
+    assert not {3, 4} & set(found.train[0])
+
+
+def test_dice_is_pooled_over_slices_and_averaged_over_classes():
+    counts = np.array([[[2.0, 0.0], [4.0, 0.0]], [[4.0, 0.0], [4.0, 0.0]]])
+    assert dice_of(counts) == 6 / 8
+    low, high = interval(counts, seed=0)
+    assert low <= 6 / 8 <= high
+    assert np.isnan(interval(counts[:1], seed=0)[0])

@@ -1,0 +1,109 @@
+"""One encoder learns from several folders; no subject stands in two splits."""
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_hydraseg.core import finish, pretrain, segment, shift
+from napari_hydraseg.core._datasets import dataset
+from napari_hydraseg.core.types import Volume
+
+
+def make_set(folder, bright, count=6):
+    """Write scans with a disc that is brighter or darker than its surroundings."""
+    y, x = np.mgrid[:48, :48]
+    for number in range(count):
+        rng = np.random.default_rng(number)
+        a, b = rng.uniform(18, 30, 2)
+        labels = ((y - a) ** 2 + (x - b) ** 2 < 81).astype(np.uint8)
+        labels = np.repeat(labels[..., None], 4, 2)
+        image = rng.normal(100, 8, labels.shape) + (90 if bright else -90) * labels
+        for name, data in (("images", image.astype(np.int16)), ("labels", labels)):
+            (folder / name).mkdir(parents=True, exist_ok=True)
+            scan = nib.Nifti1Image(data, np.diag([1.0, 1, 5, 1]))
+            nib.save(scan, folder / name / f"s{number}.nii.gz")
+    names = [f"s{n}" for n in range(count)]
+    split = {"train": names[:-2], "val": [names[-2]], "test": [names[-1]]}
+    (folder / "split.json").write_text(json.dumps(split))
+
+
+def table(name):
+    return {
+        "folder": name,
+        "head": name,
+        "modality": "MR",
+        "classes": {"1": "disc"},
+        "patch": [64, 64],
+        "slices_per_step": 3,
+        "recommended": True,
+        "licence": "CC0-1.0",
+    }
+
+
+@pytest.fixture(scope="module")
+def taught(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    make_set(root / "bright", True)
+    make_set(root / "dark", False)
+    config = {
+        "name": "two",
+        "title": "Two heads",
+        "data": str(root),
+        "minutes": 0.6,
+        "seed": 0,
+        "start": "random",
+        "validate_every_minutes": 0.2,
+        "average": 0.9,
+        "rates": {"encoder": 1e-3, "heads": 3e-3},
+        "network": {
+            "name": "hydranet",
+            "channels": ["image"],
+            "patch": [64, 64],
+            "options": {"slices": 1},
+        },
+        "intensity": {"MR": {"kind": "zscore", "low": 0.5, "high": 99.5}},
+        "spacing_mm": {"MR": 1.0},
+        "dataset": [table("bright"), table("dark")],
+    }
+    return finish(pretrain(config)), root
+
+
+def test_both_heads_learn(taught):
+    checkpoint, _ = taught
+    for head in ("bright", "dark"):
+        assert checkpoint.card["heads"][head]["dice"]["disc"]["mean"] > 0.5
+        assert checkpoint.card["heads"][head]["dice"]["disc"]["n"] == 1
+
+
+def test_the_model_carries_what_its_scans_look_like(taught):
+    checkpoint, _ = taught
+    entry = checkpoint.reference["bright"]
+    assert len(np.unique(entry["scan"])) == 4
+    assert checkpoint.card["heads"]["bright"]["fingerprint"]["pixel_spacing_mm"]
+    assert all(v.dtype != np.float32 for v in checkpoint.weights.values())
+
+
+def test_the_model_segments_and_judges_a_scan(taught):
+    checkpoint, root = taught
+    data = dataset(table("bright"), root)
+    ((_, volume, _),) = data.scans("val")
+    assert isinstance(volume, Volume)
+    assert set(finish(segment(volume, checkpoint))) == {"bright", "dark"}
+    report = finish(shift([volume], checkpoint, head="bright"))
+    assert report.verdict == "cannot-judge"  # four scans are too few to say
+
+
+def test_a_file_belongs_to_the_subject_its_name_begins_with(tmp_path):
+    make_set(tmp_path / "set", True, count=12)
+    data = dataset(table("set"), tmp_path)
+    shown = [subject for subject, _, _ in data.scans("train")]
+    assert sorted(shown) == sorted(f"s{n}" for n in range(10))
+
+
+def test_no_subject_of_the_real_sets_stands_in_two_splits(data_root):
+    for file in sorted(data_root.glob("*/split.json")):
+        split = json.loads(file.read_text())
+        names = [n for part in ("train", "val", "test") for n in split[part]]
+        assert len(names) == len(set(names)), file.parent.name

@@ -1,0 +1,156 @@
+"""Losses, changed slices, batches and the one loop."""
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from napari_hydraseg.core import augment, losses, training
+from napari_hydraseg.core.errors import TrainingDiverged
+from napari_hydraseg.core.losses import IGNORE, hard_dice_counts, segmentation_loss
+
+
+def logits_for(labels, classes, sure=20.0):
+    return sure * nn.functional.one_hot(labels, classes).movedim(-1, 1).float()
+
+
+def test_a_perfect_answer_costs_nothing():
+    labels = torch.randint(0, 3, (2, 8, 8))
+    assert segmentation_loss(logits_for(labels, 3), labels) < 1e-3
+
+
+def test_what_nobody_vouches_for_gives_no_gradient():
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    labels = torch.randint(0, 2, (1, 4, 4))
+    labels[0, :2] = IGNORE
+    segmentation_loss(logits, labels).backward()
+    assert (logits.grad[0, :, :2] == 0).all()
+    assert (logits.grad[0, :, 2:] != 0).any()
+
+
+def test_nothing_vouched_for_costs_nothing():
+    logits = torch.randn(1, 2, 4, 4, requires_grad=True)
+    segmentation_loss(logits, torch.full((1, 4, 4), IGNORE)).backward()
+    assert (logits.grad == 0).all()
+
+
+def test_soft_dice_agrees_with_monai():
+    monai = pytest.importorskip("monai.losses", reason="monai is not installed")
+    labels = torch.randint(0, 3, (2, 16, 16))
+    logits = torch.randn(2, 3, 16, 16)
+    oracle = monai.DiceLoss(
+        include_background=False,
+        to_onehot_y=True,
+        softmax=True,
+        batch=True,
+        smooth_nr=losses.EPS,
+        smooth_dr=losses.EPS,
+    )(logits, labels[:, None])
+    torch.testing.assert_close(losses.soft_dice_loss(logits, labels), oracle)
+
+
+def test_dice_counts_leave_out_unknown_voxels():
+    labels = torch.tensor([0, 1, 1, IGNORE])
+    answer = torch.tensor([0, 1, 0, 1])
+    assert hard_dice_counts(answer, labels, 2).tolist() == [[2], [3]]
+
+
+def slice_with_a_square(size=(40, 50)):
+    image = torch.zeros(1, *size)
+    labels = torch.zeros(size, dtype=torch.uint8)
+    labels[10:20, 15:30] = 1
+    return image + labels, labels
+
+
+def test_image_and_labels_move_together():
+    image, labels = slice_with_a_square()
+    moved, truth = augment.change(
+        image,
+        labels,
+        size=(40, 50),
+        centre=(19.5, 24.5),
+        recipe=augment.Recipe(rotation_deg=20, scaling=0.2, shift=0.05, bend_px=2),
+        rng=np.random.default_rng(3),
+    )
+    inside = (moved[0] > 0.5) & (truth != IGNORE)
+    agreement = (inside == (truth == 1)).float().mean()
+    assert agreement > 0.99
+    assert not torch.equal(moved, image)
+
+
+def test_without_a_recipe_a_slice_is_only_cut_out():
+    image, labels = slice_with_a_square()
+    moved, truth = augment.change(
+        image,
+        labels,
+        size=(20, 30),
+        centre=(14.5, 22.5),
+        recipe=augment.NONE,
+        rng=np.random.default_rng(0),
+    )
+    torch.testing.assert_close(moved[0], image[0, 5:25, 8:38])
+    assert torch.equal(truth, labels[5:25, 8:38].long())
+
+
+def test_outside_of_the_slice_nothing_is_known():
+    image, labels = slice_with_a_square()
+    _, truth = augment.change(
+        image,
+        labels,
+        size=(60, 50),
+        centre=(19.5, 24.5),
+        recipe=augment.NONE,
+        rng=np.random.default_rng(0),
+    )
+    assert (truth[:10] == IGNORE).all()
+    assert torch.equal(truth[10:50], labels.long())
+
+
+@pytest.mark.parametrize("recipe", [augment.LIGHT, augment.STRONG])
+def test_the_same_seed_changes_alike(recipe):
+    image, labels = slice_with_a_square()
+    one, two = (
+        augment.change(
+            image,
+            labels,
+            size=(32, 32),
+            centre=(20, 20),
+            recipe=recipe,
+            rng=np.random.default_rng(9),
+        )
+        for _ in range(2)
+    )
+    assert torch.equal(one[0], two[0])
+    assert torch.equal(one[1], two[1])
+
+
+def test_neighbours_stand_in_at_the_ends():
+    images = np.arange(4, dtype=np.float16)[:, None, None, None]
+    found = [training.neighbours(images, i, 3).ravel().tolist() for i in range(4)]
+    assert found == [[0, 0, 1], [0, 1, 2], [1, 2, 3], [2, 3, 3]]
+
+
+def test_the_loop_learns_and_stops_at_its_budget():
+    torch.manual_seed(0)
+    weight = nn.Parameter(torch.tensor(5.0))
+    values = list(
+        training.optimise(
+            [{"params": [weight], "lr": 0.3}],
+            lambda: weight.square(),
+            lambda step: step / 100,
+        )
+    )
+    assert len(values) == 100
+    assert values[-1] < 0.1 * values[0]
+
+
+def test_a_loss_that_is_no_number_ends_the_run_with_good_weights():
+    weight = nn.Parameter(torch.tensor(1.0))
+    steps = training.optimise(
+        [{"params": [weight], "lr": 1.0}],
+        lambda: weight * torch.nan,
+        lambda step: step / 100,
+    )
+    with pytest.raises(TrainingDiverged):
+        list(steps)
+    assert weight.item() == 1.0
