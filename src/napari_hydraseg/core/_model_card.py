@@ -1,4 +1,4 @@
-"""The page that goes with a model file: what it learned from, how well, and what not."""
+"""The page that goes with a model file: its data, its scores and its limits."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -39,10 +39,10 @@ def model_card(checkpoint: Checkpoint) -> str:
         "",
         "## Heads",
         "",
-        "Dice on the validation split, on each scan's own grid, with n scans: mean over",
-        "scans, scans without the structure and rightly empty left out. The network's",
+        "Dice on the validation split, on each scan's own grid: mean over n scans.",
+        "Scans without the structure, rightly without mask, are left out. The network's",
         "state was chosen on the same split (the best of a few looks during training),",
-        "so these figures are slightly optimistic.",
+        "so these figures are slightly optimistic. The test split was not looked at.",
         "",
         "| head | class | Dice | n |",
         "|---|---|---|---|",
@@ -87,7 +87,7 @@ def _data(heads: Mapping[str, Any]) -> Iterator[str]:
             "",
             f"* Modality: {', '.join(about.get('modality', []))}",
             f"* Data: {about.get('data', 'not stated')}",
-            f"* Subjects, split by subject: {subjects}; the test split was not looked at",
+            f"* Subjects: {subjects}",
             f"* Licence of the data: {about.get('licence', 'not stated')}",
             f"* To be named: {about.get('cite', 'not stated')}",
             "",
