@@ -26,7 +26,7 @@ def bundled(tiny_checkpoint, monkeypatch):
     weights = weights_of(core.build(spec, seed=0))
     model = core.Checkpoint(spec, weights, card)
     monkeypatch.setattr(core, "get_model", lambda name: model, raising=False)
-    monkeypatch.setattr(demo, "MINUTES", 0.02)
+    monkeypatch.setattr(demo, "BUDGET", {"epochs": 1})
 
 
 def sha256(path):
@@ -65,7 +65,7 @@ def test_the_demo_never_overwrites_unasked(bundled, tmp_path):
 def test_the_sample_comes_back_from_its_file_as_it_was_drawn(tmp_path):
     volume, truth = core.heart_phantom()
     with CliRunner().isolation(), main.make_context("hydraseg", ["demo"]):
-        sample = demo._sample(tmp_path, overwrite=False, minutes=1)
+        sample = demo._sample(tmp_path, overwrite=False)
     np.testing.assert_array_equal(sample.volume.data, volume.data)
     np.testing.assert_array_equal(sample.truth.labels, truth.labels)
     assert sample.truth.names == truth.names

@@ -38,7 +38,8 @@ from .core.types import (
 )
 
 MODEL, HEAD, NEW_HEAD = "hydranet", "heart", "aorta"
-SLICES, MINUTES = 5, 1.0
+SLICES = 5
+BUDGET: dict[str, Any] = {"minutes": 1.0}  # of the training, as `core.finetune` has it
 SCAN, TRUTH = "heart_synthetic.nii.gz", "heart_synthetic_truth.nii.gz"
 NEW_MODEL = f"{MODEL}_{NEW_HEAD}.safetensors"
 REPORTS = ("evaluation.html", "finetune.html", "shift.html", "report.html")
@@ -50,7 +51,6 @@ class Demo:
 
     folder: Path
     overwrite: bool
-    minutes: float
     volume: Volume
     truth: Segmentation
     rows: list[dict[str, Any]] = field(default_factory=list)
@@ -69,9 +69,7 @@ class Demo:
         core.write_report(report, self.folder / name, overwrite=self.overwrite)
 
 
-def run_demo(
-    folder: Path, *, overwrite: bool = False, minutes: float | None = None
-) -> dict[str, Any]:
+def run_demo(folder: Path, *, overwrite: bool = False) -> dict[str, Any]:
     """Do the main job and leave its results in a folder.
 
     Parameters
@@ -81,8 +79,6 @@ def run_demo(
         the new model and four reports.
     overwrite : bool
         Whether results that are there may be replaced.
-    minutes : float, optional
-        For the training.
 
     Returns
     -------
@@ -100,7 +96,7 @@ def run_demo(
     for name in (SCAN, TRUTH, NEW_MODEL, *REPORTS):
         ensure_writable(folder / name, overwrite=overwrite)
     model = core.get_model(MODEL)
-    demo = _sample(folder, overwrite=overwrite, minutes=minutes or MINUTES)
+    demo = _sample(folder, overwrite=overwrite)
     remark(f"1/4 segment: {HEAD}")
     known = _only(demo.truth, model.spec.heads[HEAD])
     _segment_and_judge(demo, model, HEAD, known)
@@ -147,7 +143,7 @@ def lines(content: Mapping[str, Any]) -> str:
     )
 
 
-def _sample(folder: Path, *, overwrite: bool, minutes: float) -> Demo:
+def _sample(folder: Path, *, overwrite: bool) -> Demo:
     """Write the synthetic scan and its truth, and read them as any other scan."""
     volume, truth = core.heart_phantom(seed=session().seed)
     grid = _grid(volume)
@@ -164,7 +160,6 @@ def _sample(folder: Path, *, overwrite: bool, minutes: float) -> Demo:
     return Demo(
         folder,
         overwrite,
-        minutes,
         core.load_volume(folder / SCAN, modality=volume.modality),
         core.load_segmentation(folder / TRUTH),
     )
@@ -248,7 +243,7 @@ def _finetune(demo: Demo, model: Checkpoint) -> tuple[NDArray[Any], FinetuneResu
         [(demo.volume, annotation)],
         head=NEW_HEAD,
         class_names=(NEW_HEAD,),
-        minutes=demo.minutes,
+        **BUDGET,
         seed=now.seed,
         device=now.device,
     )
