@@ -39,13 +39,13 @@ def strict(monkeypatch):
 
 
 @pytest.fixture(autouse=True)
-def alone(request):
+def alone(qtbot):
     """No job outlives its test."""
     yield
     job = worker.running()
     if job is not None:
         job.cancel()
-        request.getfixturevalue("qtbot").waitUntil(lambda: worker.running() is None)
+        qtbot.waitUntil(lambda: worker.running() is None)
 
 
 @pytest.fixture
