@@ -46,7 +46,7 @@ def learned(tiny_checkpoint):
         tiny_checkpoint,
         [(volume, annotated(truth, (0, 1, 2, 4, 5, 7)))],
         head="disc",
-        epochs=25,
+        epochs=150,
     )
     return finish(steps)
 

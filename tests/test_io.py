@@ -203,10 +203,10 @@ def test_a_time_series_needs_an_index(tmp_path):
 
 
 def test_big_endian_voxels_become_native(tmp_path):
-    image = nib.Nifti1Image(
-        marked().astype(">i2"), np.eye(4), nib.Nifti1Header(endianness=">")
-    )
-    nib.save(image, tmp_path / "scan.nii")
+    header = nib.Nifti1Header(endianness=">")
+    header.set_data_dtype(np.int16)
+    nib.save(nib.Nifti1Image(marked(), np.eye(4), header), tmp_path / "scan.nii")
+    assert (tmp_path / "scan.nii").read_bytes()[:4] == (348).to_bytes(4, "big")
     volume = load_volume(tmp_path / "scan.nii")
     assert volume.data.dtype == np.int16
     assert volume.data.max() == MARK

@@ -19,7 +19,7 @@ def make_set(folder, bright, count=6):
         a, b = rng.uniform(18, 30, 2)
         labels = ((y - a) ** 2 + (x - b) ** 2 < 81).astype(np.uint8)
         labels = np.repeat(labels[..., None], 4, 2)
-        image = rng.normal(100, 8, labels.shape) + (90 if bright else -90) * labels
+        image = rng.normal(100, 8, labels.shape) + (90.0 if bright else -90.0) * labels
         for name, data in (("images", image.astype(np.int16)), ("labels", labels)):
             (folder / name).mkdir(parents=True, exist_ok=True)
             scan = nib.Nifti1Image(data, np.diag([1.0, 1, 5, 1]))
