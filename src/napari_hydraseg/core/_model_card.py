@@ -40,7 +40,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         "## Heads",
         "",
         "Dice on the validation split, on each scan's own grid: mean over n scans.",
-        "Scans without the structure, rightly without mask, are left out. The network's",
+        "Scans rightly left without a mask do not count. The network's",
         "state was chosen on the same split (the best of a few looks during training),",
         "so these figures are slightly optimistic. The test split was not looked at.",
         "",
