@@ -38,12 +38,13 @@ FLOORS = """
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
 3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_candidate,
-    core/_teach > core/_job > core/_holdout, core/_heads
-    > core/inference, core/_advice, core/_calibration, core/_fingerprint
-    > core/_reference
+    core/_teach, core/_evidence > core/_job > core/_holdout, core/_heads
+    > core/inference > core/_engine, core/_advice, core/_calibration,
+    core/_fingerprint > core/_reference
 2   core/convert > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
-1   core/_datasets > core/io > core/io/* > core/io/frame > core/io/atomic
+1   core/_datasets > core/io > core/io/labels > core/io/volumes > core/io/*
+    > core/io/frame > core/io/atomic
 1   core/grid
 1   core/metrics > core/_surfaces > core/_overlap
 1   core/_mmd > core/_kernels

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from . import _holdout, grid, inference, networks, training
+from . import _engine, _holdout, grid, networks, training
 from ._job import Job, trained
 from .augment import LIGHT, NONE, Recipe
 from .losses import IGNORE, hard_dice_counts, segmentation_loss
@@ -277,7 +277,7 @@ def _answer(job: Job, place: Place) -> NDArray[np.uint8]:
     logits = job.net(batch, (job.head,))[job.head]
     volume = job.pairs[case][0]
     native = grid.to_slices(volume.data[0], volume.plane).shape[1:]
-    labels: NDArray[np.uint8] = inference.labels_of(logits, native, job.spec)[0]
+    labels: NDArray[np.uint8] = _engine.labels_of(logits, native, job.spec)[0]
     return labels
 
 

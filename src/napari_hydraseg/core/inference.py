@@ -5,22 +5,19 @@ Heads that want the same spacing share one pass of the encoder.
 
 import json
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from itertools import product
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
 from .. import __version__
-from . import grid, networks
+from . import _engine, grid, networks
 from .checkpoint import digest
 from .errors import DeviceUnavailable, OutOfMemory, UnknownModel, WrongInput
 from .networks import MultiHead
-from .training import neighbours
 from .types import (
     MODALITIES,
     Checkpoint,
@@ -31,9 +28,6 @@ from .types import (
     Steps,
     Volume,
 )
-
-# pixels of a batch: larger ones gain nothing on a CPU and delay a cancel
-BATCH_PIXELS = {"cpu": 2 * 256**2, "cuda": 32 * 256**2}
 
 
 def segment(
@@ -155,7 +149,7 @@ def encode(
     rows: list[dict[str, Tensor]] = []
     total = len(conformed.data)
     with torch.inference_mode():
-        for places, batch in batches(conformed.data, spec, where):
+        for places, batch in _engine.batches(conformed.data, spec, where):
             rows.append(summarise(net, batch))
             yield Progress(places[-1] + 1, total, "looking at the scan")
     return {
@@ -230,32 +224,6 @@ def device_of(name: str) -> str:
     return name
 
 
-def batches(
-    data: NDArray[np.float32], spec: ModelSpec, device: str
-) -> Iterator[tuple[range, Tensor]]:
-    """Cut slices (or whole blocks) into batches on a device.
-
-    Yields
-    ------
-    places : range
-        Which slices.
-    batch : Tensor, shape (n, channel * slices, h, w) or (1, channel, z, y, x)
-    """
-    slices = int(spec.options.get("slices", 1))
-    pixels = int(np.prod(data.shape[2:]))
-    size = max(1, BATCH_PIXELS.get(device, BATCH_PIXELS["cpu"]) // pixels)
-    for first in range(0, len(data), size):
-        places = range(first, min(first + size, len(data)))
-        if spec.slicewise:
-            stacked = np.stack([neighbours(data, i, slices) for i in places])
-            batch = torch.from_numpy(stacked).to(
-                device, memory_format=torch.channels_last
-            )
-        else:
-            batch = torch.from_numpy(data[list(places)]).to(device)
-        yield places, batch
-
-
 def modality_of(
     volume: Volume, checkpoint: Checkpoint, heads: Sequence[str] = ()
 ) -> tuple[Modality, list[str]]:
@@ -316,7 +284,7 @@ def _segment_on(
     for number, group in enumerate(groups):
         data = grid.conform(volume, spec, modality=modality, head=group[0])
         notes += data.notes
-        run = _slicewise if spec.slicewise else _windows
+        run = _engine.slicewise if spec.slicewise else _engine.windows
         steps = run(net, data, spec, group, device, overlap, probabilities)
         while True:
             try:
@@ -338,95 +306,6 @@ def _by_spacing(
         rule = grid.spacing_rule(spec, modality=modality, head=head)
         groups.setdefault(json.dumps(rule), []).append(head)
     return [tuple(group) for group in groups.values()]
-
-
-def _slicewise(
-    net: MultiHead,
-    data: grid.Conformed,
-    spec: ModelSpec,
-    heads: tuple[str, ...],
-    device: str,
-    overlap: float,
-    probabilities: bool,
-) -> Steps[dict[str, NDArray[Any]]]:
-    del overlap  # slices are seen whole
-    answers: dict[str, list[NDArray[Any]]] = {head: [] for head in heads}
-    for places, batch in batches(data.data, spec, device):
-        with torch.inference_mode():
-            for head, logits in net(batch, heads).items():
-                answers[head].append(_answer(logits, data.native, spec, probabilities))
-        yield Progress(places[-1] + 1, len(data.data), "segmenting")
-    return {head: np.concatenate(parts) for head, parts in answers.items()}
-
-
-def _windows(
-    net: MultiHead,
-    data: grid.Conformed,
-    spec: ModelSpec,
-    heads: tuple[str, ...],
-    device: str,
-    overlap: float,
-    probabilities: bool,
-) -> Steps[dict[str, NDArray[Any]]]:
-    """Blocks with Gaussian weights, largest in their middle.
-
-    F. Isensee et al., "nnU-Net", Nature Methods 2021, :doi:`10.1038/s41592-020-01008-z`
-    """
-    block = torch.from_numpy(data.data)  # (1, c, z, y, x)
-    shape = block.shape[2:]
-    tile = tuple(min(n, p) for n, p in zip(shape, spec.patch, strict=True))
-    weight = _gaussian(tile)
-    sums = {head: torch.zeros(len(spec.heads[head]), *shape) for head in heads}
-    total = torch.zeros(shape)
-    places = list(product(*map(_starts, shape, tile, [overlap] * 3)))
-    for done, corner in enumerate(places, 1):
-        z, y, x = (slice(c, c + t) for c, t in zip(corner, tile, strict=True))
-        with torch.inference_mode():
-            answers = net(block[..., z, y, x].to(device), heads)
-        for head, logits in answers.items():
-            sums[head][..., z, y, x] += logits[0].float().cpu() * weight
-        total[z, y, x] += weight
-        yield Progress(done, len(places), "segmenting")
-    return {
-        head: _answer((logits / total)[None], data.native, spec, probabilities)[0]
-        for head, logits in sums.items()
-    }
-
-
-def _gaussian(tile: tuple[int, ...]) -> Tensor:
-    weight = torch.ones(1)
-    for size in tile:
-        offset = (torch.arange(size) - (size - 1) / 2) / (size / 8)
-        weight = weight[..., None] * torch.exp(-(offset**2) / 2)
-    return weight[0].clamp_min(1e-4)  # corners must not vanish: they may stand alone
-
-
-def _starts(size: int, tile: int, overlap: float) -> list[int]:
-    """Evenly spread first voxels of the tiles along one axis."""
-    step = max(1, int(tile * (1 - overlap)))
-    count = max(1, int(np.ceil((size - tile) / step)) + 1)
-    return [int(i) for i in np.linspace(0, size - tile, count).round()]
-
-
-def _answer(
-    logits: Tensor, native: tuple[int, ...], spec: ModelSpec, probabilities: bool
-) -> NDArray[Any]:
-    """Scale logits to the scan's own size: uint8 labels, or (n, class, ...) softmax."""
-    if logits.shape[2:] != native:
-        mode = "bilinear" if len(native) == 2 else "trilinear"
-        logits = F.interpolate(logits, size=native, mode=mode, align_corners=False)
-    if probabilities:
-        return logits.softmax(1).cpu().numpy()
-    if spec.threshold is not None and logits.shape[1] == 2:
-        return (logits.softmax(1)[:, 1] > spec.threshold).cpu().numpy().astype(np.uint8)
-    return logits.argmax(1).cpu().numpy().astype(np.uint8)
-
-
-def labels_of(
-    logits: Tensor, native: tuple[int, ...], spec: ModelSpec
-) -> NDArray[np.uint8]:
-    """Labels at a scan's own size, of logits at the model's: (n, *native)."""
-    return np.asarray(_answer(logits, native, spec, False), dtype=np.uint8)
 
 
 def _on_scan(

@@ -219,7 +219,8 @@ def write(
     compress : bool
         Whether to gzip.
     """
-    image_class = nib.Nifti2Image if grid.format == "nifti2" else nib.Nifti1Image
+    # typed as Any: nibabel has no types of its own
+    image_class: Any = nib.Nifti2Image if grid.format == "nifti2" else nib.Nifti1Image
     header = image_class.header_class()
     header.set_data_dtype(labels.dtype)
     header.set_data_shape(labels.shape)
