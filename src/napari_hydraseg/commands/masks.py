@@ -63,7 +63,7 @@ class Wanted:
         self, case: str, volume: Volume, checkpoint: Checkpoint
     ) -> list[Path]:
         """Name every file that one case gives."""
-        from napari_hydraseg.core.inference import choose  # it imports torch
+        from napari_hydraseg.core._choice import choose  # it imports torch
 
         heads, _, _ = choose(volume, checkpoint, self.heads)
         return [

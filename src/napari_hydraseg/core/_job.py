@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from . import _heads, _holdout, inference, networks, training
+from . import _choice, _heads, _holdout, networks, training
 from .errors import EmptyAnnotation, WrongInput
 from .networks import MultiHead
 from .types import Checkpoint, ModelSpec, Segmentation, Volume
@@ -114,7 +114,7 @@ def make_job(
         if mode == "scratch"
         else _heads.grown(checkpoint, spec, seed=seed)
     )
-    where = inference.device_of(device)
+    where = _choice.device_of(device)
     net = net.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
     return Job(
         net=net,
@@ -135,7 +135,7 @@ def make_job(
 def modality_of(volume: Volume, checkpoint: Checkpoint, head: str) -> str:
     """Settle as which modality an annotated scan counts."""
     known = (head,) if head in checkpoint.spec.heads else ()
-    return inference.modality_of(volume, checkpoint, known)[0]
+    return _choice.modality_of(volume, checkpoint, known)[0]
 
 
 def _split(

@@ -14,14 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from .. import __version__
-from . import _engine, grid, networks
+from . import _choice, _engine, grid, networks
 from .checkpoint import digest
-from .errors import DeviceUnavailable, OutOfMemory, UnknownModel, WrongInput
+from .errors import OutOfMemory
 from .networks import MultiHead
 from .types import (
-    MODALITIES,
     Checkpoint,
-    Modality,
     ModelSpec,
     Progress,
     Segmentation,
@@ -77,8 +75,8 @@ def segment(
         If the device is not there or its memory does not suffice.
     """
     start = time.monotonic()
-    chosen, modality, notes = choose(volume, checkpoint, heads)
-    where = device_of(device)
+    chosen, modality, notes = _choice.choose(volume, checkpoint, heads)
+    where = _choice.device_of(device)
     try:
         found, more = yield from _segment_on(
             volume, checkpoint, chosen, modality, where, overlap, probabilities
@@ -141,8 +139,10 @@ def encode(
         Encoder depth ("1" the finest) -> mean and standard deviation of each feature
         map over the slice. A volumetric model gives one row.
     """
-    chosen, modality, _ = choose(volume, checkpoint, () if head is None else (head,))
-    where = device_of(device)
+    chosen, modality, _ = _choice.choose(
+        volume, checkpoint, () if head is None else (head,)
+    )
+    where = _choice.device_of(device)
     net = networks.network(checkpoint).to(where)
     spec = checkpoint.spec
     conformed = grid.conform(volume, spec, modality=modality, head=chosen[0])
@@ -169,99 +169,6 @@ def summarise(net: MultiHead, batch: Tensor) -> dict[str, Tensor]:
             pair = [flat.mean(2), flat.std(2, correction=0)]
             pooled[str(depth)] = torch.cat(pair, 1).float()
     return pooled
-
-
-def choose(
-    volume: Volume, checkpoint: Checkpoint, heads: Sequence[str]
-) -> tuple[tuple[str, ...], Modality, list[str]]:
-    """Settle which heads to run and as which modality the scan counts.
-
-    Returns
-    -------
-    heads : tuple of str
-    modality : str
-    notes : list of str
-        Fall-backs that were taken.
-    """
-    spec, card = checkpoint.spec, checkpoint.card
-    for head in heads:
-        if head not in spec.heads:
-            raise UnknownModel(
-                f"The model has no head {head!r}; it has {', '.join(spec.heads)}.",
-                "Choose one of these.",
-            )
-    modality, notes = modality_of(volume, checkpoint, heads)
-    if heads:
-        return tuple(heads), modality, notes
-    recommended = card.get("recommended", {}).get(modality)
-    if not recommended and len(spec.heads) == 1:
-        recommended = list(spec.heads)
-    if not recommended:
-        raise WrongInput(
-            f"The model has no head for scans of modality {modality}.",
-            f"Choose one of {', '.join(spec.heads)}, or another model.",
-        )
-    return tuple(recommended), modality, notes
-
-
-def device_of(name: str) -> str:
-    """Settle where to compute.
-
-    Raises
-    ------
-    DeviceUnavailable
-        If a device is named that is not there.
-    """
-    there = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        return "cuda" if there["cuda"] else "cpu"
-    if not there.get(name, False):
-        raise DeviceUnavailable(f"There is no device {name!r} here.", "Use cpu.")
-    return name
-
-
-def modality_of(
-    volume: Volume, checkpoint: Checkpoint, heads: Sequence[str] = ()
-) -> tuple[Modality, list[str]]:
-    """Settle as which modality a scan counts: as stated, else a reasoned guess.
-
-    Returns
-    -------
-    modality : str
-    notes : list of str
-        The guess and its reason, if it was one.
-
-    Raises
-    ------
-    WrongInput
-        If a picture may be ultrasound or X-ray.
-    """
-    if volume.modality is not None:
-        return volume.modality, []
-    known = [m for m in MODALITIES if m in checkpoint.spec.intensity]
-    of_heads = [
-        m
-        for head in heads
-        for m in checkpoint.card.get("heads", {}).get(head, {}).get("modality", [])
-    ]
-    if of_heads:
-        guess, why = of_heads[0], "what the head was trained on"
-    elif len(known) == 1:
-        guess, why = known[0], "the model knows no other"
-    elif volume.grid is not None and volume.grid.format == "image":
-        raise WrongInput(
-            f"{volume.source} does not say whether it is US or XR.",
-            "State the modality.",
-        )
-    elif float(volume.data.min()) < -500 and "CT" in known:  # air in Hounsfield units
-        guess, why = "CT", "it holds Hounsfield units"
-    else:
-        guess, why = "MR", "nothing says otherwise"
-    return guess, [f"The scan's modality is not stated; {guess} was taken: {why}."]
 
 
 def _segment_on(
