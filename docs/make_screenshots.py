@@ -152,7 +152,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--size", default="1280x800", help="of the window, in pixels")
     parser.add_argument("--to", type=Path, default=ROOT / "docs" / "images")
-    parser.add_argument("--epochs", type=int, default=20, help="of the fine-tuning")
+    parser.add_argument("--epochs", type=int, default=0, help="0: a minute")
     chosen = parser.parse_args()
     chosen.to.mkdir(parents=True, exist_ok=True)
     own = tempfile.TemporaryDirectory()  # the user's models stay as they are

@@ -17,8 +17,8 @@ PALETTE = (
     "#CC79A7",
     "#0072B2",
     "#D55E00",
-    "#44AA99",
     "#DDCC77",
+    "#44AA99",
 )
 _UNNAMED = "#FFFFFF"  # an id without a name must still be seen
 

@@ -167,7 +167,7 @@ class FinetuneWidget(QWidget):
     def _watch(self, progress: Progress) -> None:
         self.curve.add(progress.values)
         if math.isfinite(self.curve.best):
-            self.bar.status.setText(
+            self.bar.tell(
                 f"{self.bar.status.text()}\nHeld-out Dice {self.curve.start:.2f} at "
                 f"the start, {self.curve.best:.2f} at best so far."
             )

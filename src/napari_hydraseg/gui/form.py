@@ -77,6 +77,7 @@ def table(name: str, *, label: str, tip: str, heads: Sequence[str]) -> QTableWid
     made = named(QTableWidget(0, len(heads)), name, label=label, tip=tip)
     made.setHorizontalHeaderLabels(list(heads))
     made.verticalHeader().hide()
+    made.verticalHeader().setDefaultSectionSize(24)
     made.setEditTriggers(QAbstractItemView.EditTrigger.NoEditTriggers)
     made.setSelectionBehavior(QAbstractItemView.SelectionBehavior.SelectRows)
     header = made.horizontalHeader()

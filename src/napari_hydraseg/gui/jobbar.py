@@ -57,7 +57,7 @@ class JobBar(QWidget):
         self._job: worker.Job | None = None
         self._reason = ""
         self._details = ""
-        self._began = 0.0
+        self._first: tuple[float, int] | None = None
         self.run = named(QPushButton(run), f"{room}.{control}", label=run, tip=tip)
         self._tip = tip
         self.stop = button(
@@ -122,15 +122,20 @@ class JobBar(QWidget):
         if reason or self.status.text() == old:
             self.say(reason)
 
-    def say(self, words: str) -> None:
-        """Put a sentence into the status line."""
+    def tell(self, words: str) -> None:
+        """Put words into the status line; an empty one takes no room."""
         self.status.setText(words)
+        self.status.setVisible(bool(words))
+
+    def say(self, words: str) -> None:
+        """Put words into the status line and forget the last fault."""
+        self.tell(words)
         self.copy.hide()
 
     def complain(self, error: HydraSegError) -> None:
         """Show what went wrong and what to do."""
         self._details = worker.details(error)
-        self.status.setText(f"{error.what}\n{error.hint}".strip())
+        self.tell(f"{error.what}\n{error.hint}".strip())
         self.copy.show()
         show_error(str(error))
 
@@ -163,7 +168,7 @@ class JobBar(QWidget):
             self.complain(error)
             return
         self._show, self._watch = show, watch
-        self._began = time.monotonic()
+        self._first = None
         self._job.progressed.connect(self._on_progress)
         self._job.returned.connect(self._on_return)
         self._job.failed.connect(self.complain)
@@ -182,7 +187,7 @@ class JobBar(QWidget):
         if not self.cancel.isEnabled() or not self.stop.isEnabled():
             return  # the status says what the user asked for
         note = progress.note or "working"
-        self.status.setText(
+        self.tell(
             f"{note[:1].upper()}{note[1:]}: {progress.done} of {progress.total}"
             f"{self._left(progress)}"
         )
@@ -190,11 +195,15 @@ class JobBar(QWidget):
             self._watch(progress)
 
     def _left(self, progress: Progress) -> str:
-        passed = time.monotonic() - self._began
-        if progress.done < 1 or passed < 2 or progress.done >= progress.total:
+        """Tell the time left by the pace so far, once there is a pace."""
+        now = time.monotonic()
+        if self._first is None:
+            self._first = (now, progress.done)  # what came before was preparation
+        since, start = self._first
+        done, left = progress.done - start, progress.total - progress.done
+        if done < max(1, 0.03 * progress.total) or now - since < 2 or left <= 0:
             return ""  # too early to tell
-        left = passed / progress.done * (progress.total - progress.done)
-        return f" · about {duration(left)} left"
+        return f" · about {duration((now - since) / done * left)} left"
 
     def _on_return(self, result: object) -> None:
         self.say("")
@@ -224,13 +233,13 @@ class JobBar(QWidget):
             self.cancel.setEnabled(False)
             self.stop.setEnabled(False)
             self.cancel.setText("Cancelling…")
-            self.status.setText("Cancelling…")
+            self.tell("Cancelling…")
             self._job.cancel()
 
     def _stop(self) -> None:
         if self._job is not None:
             self.stop.setEnabled(False)
-            self.status.setText("Stopping: keeping the best so far…")
+            self.tell("Stopping: keeping the best so far…")
             self._job.stop()
 
     def _copy(self) -> None:

@@ -159,10 +159,7 @@ class SegmentWidget(QWidget):
         self.heads.setFixedHeight(height + 8)
         about = card_text(model) if model is not None else self.model.problem
         self.model.setToolTip(about)
-        limits = list(model.card.get("limits", ())) if model is not None else []
-        self.card.setText(str(limits[0]) if limits else "")
         self.card.setToolTip(about)
-        self.card.setVisible(bool(limits))
         self._tick_recommended()
 
     def _tick_recommended(self) -> None:
@@ -186,7 +183,19 @@ class SegmentWidget(QWidget):
         self.heads.blockSignals(False)
         self._check()
 
+    def _show_limits(self) -> None:
+        """Show what the card says against the ticked heads."""
+        model = self.model.info()
+        limits = [str(x) for x in model.card.get("limits", ())] if model else []
+        heads = tuple(f"{head}:" for head in self.chosen_heads())
+        others = tuple(f"{head}:" for head in model.heads) if model else ()
+        ours = [x for x in limits if x.startswith(heads)]
+        ours = ours or [x for x in limits if not x.startswith(others)]
+        self.card.setText("\n".join(ours))
+        self.card.setVisible(bool(ours))
+
     def _check(self) -> None:
+        self._show_limits()
         problem = self.model.problem or "No model is installed: add one under Models."
         nothing = "Tick what to look for."
         if self.modality.modality() is None:

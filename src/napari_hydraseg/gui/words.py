@@ -82,7 +82,8 @@ def verdict_text(report: ShiftReport) -> str:
         )
     else:
         lines.append(f"{report.n_reference} training scans; 19 are needed.")
-    return "\n".join([*lines, HONEST])
+    honest = "" if "not prove" in str(report.advice.get("text")) else HONEST
+    return "\n".join(filter(None, [*lines, honest]))
 
 
 def number(value: Any, digits: int = 3) -> str:
