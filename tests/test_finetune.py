@@ -150,6 +150,12 @@ def test_stop_ends_the_run_with_what_it_has(tiny_checkpoint):
     assert stopped.value.value.candidate.spec.heads["disc"]
 
 
+def test_a_budget_that_is_over_before_it_began_still_ends_well(tiny_checkpoint):
+    volume, truth = disc(slices=4)
+    steps = finetune(tiny_checkpoint, [(volume, truth)], head="disc", minutes=1e-6)
+    assert len(finish(steps).curve) == 2
+
+
 def test_a_model_that_is_no_better_is_not_accepted(tiny_checkpoint, monkeypatch):
     from napari_hydraseg.core import _teach
 

@@ -8,6 +8,7 @@ import pytest
 
 from napari_hydraseg.core import finish, pretrain, segment, shift
 from napari_hydraseg.core._datasets import dataset
+from napari_hydraseg.core.errors import WrongInput
 from napari_hydraseg.core.types import Volume
 
 
@@ -100,6 +101,11 @@ def test_a_file_belongs_to_the_subject_its_name_begins_with(tmp_path):
     data = dataset(table("set"), tmp_path)
     shown = [subject for subject, _, _ in data.scans("train")]
     assert sorted(shown) == sorted(f"s{n}" for n in range(10))
+
+
+def test_a_missing_entry_is_named():
+    with pytest.raises(WrongInput, match="minutes"):
+        finish(pretrain({"name": "x", "title": "x", "data": "."}))
 
 
 def test_no_subject_of_the_real_sets_stands_in_two_splits(data_root):

@@ -114,7 +114,10 @@ def teach(
     total = epochs and max(1, round(epochs * per_epoch))
 
     def share(step: int) -> float:
-        return step / total if total else (time.monotonic() - began) / budget
+        if total:
+            return step / total
+        # however slow the machine, one step is taken
+        return (time.monotonic() - began) / budget if step else 0.0
 
     watch = _Watch(job, before)
     for step, loss in enumerate(training.optimise(_groups(job), draw, share), 1):

@@ -20,11 +20,19 @@ from torch import Tensor
 from . import _engine, _evidence, augment, networks
 from ._datasets import Dataset, dataset
 from .checkpoint import save_checkpoint
+from .errors import WrongInput
 from .losses import hard_dice_counts, segmentation_loss
 from .networks import MultiHead
 from .networks._efficientnet import adapt_imagenet, imagenet_weights
 from .training import Case, draw, optimise, prepare
 from .types import Checkpoint, ModelSpec, Progress, Steps
+
+
+_KEYS = (
+    "name title data minutes seed start validate_every_minutes average rates network "
+    "intensity spacing_mm dataset"
+).split()
+_SET_KEYS = ("folder", "head", "modality", "classes", "patch", "slices_per_step")
 
 
 @dataclass(frozen=True, eq=False)
@@ -53,7 +61,13 @@ def pretrain(config: Mapping[str, Any]) -> Steps[Checkpoint]:
     -------
     Checkpoint
         float16 weights of the best validation, card and reference.
+
+    Raises
+    ------
+    WrongInput
+        If an entry is missing.
     """
+    _check(config)
     root = Path(config["data"])
     sets = [dataset(table, root) for table in config["dataset"]]
     spec = spec_of(config, sets)
@@ -68,6 +82,17 @@ def pretrain(config: Mapping[str, Any]) -> Steps[Checkpoint]:
     checkpoint = Checkpoint(spec, _halved(net), {})
     minutes = round((time.monotonic() - start) / 60)
     return (yield from _evidence.describe(checkpoint, config, sets, curve, minutes))
+
+
+def _check(config: Mapping[str, Any]) -> None:
+    missing = [key for key in _KEYS if key not in config]
+    for number, table in enumerate(config.get("dataset", ()), 1):
+        missing += [f"dataset {number}: {key}" for key in _SET_KEYS if key not in table]
+    if missing:
+        raise WrongInput(
+            f"The configuration lacks {', '.join(missing[:5])}.",
+            "experiments/hydranet.toml shows every entry.",
+        )
 
 
 def spec_of(config: Mapping[str, Any], sets: Sequence[Dataset]) -> ModelSpec:
