@@ -27,7 +27,6 @@ from .networks._efficientnet import adapt_imagenet, imagenet_weights
 from .training import Case, draw, optimise, prepare
 from .types import Checkpoint, ModelSpec, Progress, Steps
 
-
 _KEYS = (
     "name title data minutes seed start validate_every_minutes average rates network "
     "intensity spacing_mm dataset"
