@@ -84,6 +84,7 @@ def test_the_card_says_where_the_model_comes_from(learned, tiny_checkpoint):
     assert card["parent"] == digest(tiny_checkpoint.weights)
     assert card["heads"]["disc"]["before"]["n"] == 1
     assert "disc" in card["recommended"]["MR"]
+    assert learned.checkpoint.name == "tiny+disc"
     assert learned.hold_out["kind"] == "slab"
     assert any("Optimistic" in text for text in learned.warnings)
 

@@ -113,10 +113,11 @@ def _checkpoint(
         reference = {}
     heads = {k: v for k, v in old.card.get("heads", {}).items() if k in spec.heads}
     modalities = sorted({modality_of(v, old, job.head) for v, _ in job.pairs})
+    own_name = f"+{job.head}"
     licence = {"modality": modalities, "licence": "that of the user's own data"}
     card = {
         **old.card,
-        "name": f"{old.name}-{job.head}",
+        "name": f"{old.name.removesuffix(own_name)}{own_name}",
         "heads": {**heads, job.head: {**licence, **story}},
         "recommended": _recommended(job, modalities, tuple(spec.heads)),
         "parent": digest(old.weights),
