@@ -38,7 +38,7 @@ FLOORS = """
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
 3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_candidate,
-    core/_teach, core/_evidence > core/_job > core/_holdout, core/_heads
+    core/_teach, core/_evidence, core/_fit > core/_job > core/_holdout, core/_heads
     > core/inference > core/_engine, core/_choice, core/_advice, core/_calibration,
     core/_fingerprint > core/_reference
 2   core/convert > core/models > core/checkpoint

@@ -1,6 +1,7 @@
 """One encoder learns from several folders; no subject stands in two splits."""
 
 import json
+import time
 
 import nibabel as nib
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from napari_hydraseg.core import finish, pretrain, segment, shift
 from napari_hydraseg.core._datasets import dataset
+from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import WrongInput
 from napari_hydraseg.core.types import Volume
 
@@ -33,29 +35,22 @@ def make_set(folder, bright, count=6):
 def table(name):
     return {
         "folder": name,
-        "head": name,
         "modality": "MR",
-        "classes": {"1": "disc"},
+        "heads": {name: {"1": "disc"}},
         "patch": [64, 64],
         "slices_per_step": 3,
-        "recommended": True,
         "licence": "CC0-1.0",
+        "cite": "nobody",
     }
 
 
-@pytest.fixture(scope="module")
-def taught(tmp_path_factory):
-    root = tmp_path_factory.mktemp("sets")
-    make_set(root / "bright", True)
-    make_set(root / "dark", False)
-    config = {
+def config(root, **budget):
+    return {
         "name": "two",
         "title": "Two heads",
         "data": str(root),
-        "minutes": 0.6,
         "seed": 0,
         "start": "random",
-        "validate_every_minutes": 0.2,
         "average": 0.9,
         "rates": {"encoder": 1e-3, "heads": 3e-3},
         "network": {
@@ -66,9 +61,61 @@ def taught(tmp_path_factory):
         },
         "intensity": {"MR": {"kind": "zscore", "low": 0.5, "high": 99.5}},
         "spacing_mm": {"MR": 1.0},
+        "recommended": {"MR": ["bright", "dark"]},
         "dataset": [table("bright"), table("dark")],
+        **budget,
     }
-    return finish(pretrain(config)), root
+
+
+@pytest.fixture(scope="module")
+def sets(tmp_path_factory):
+    root = tmp_path_factory.mktemp("sets")
+    make_set(root / "bright", True)
+    make_set(root / "dark", False)
+    return root
+
+
+@pytest.fixture(scope="module")
+def taught(sets):
+    return finish(pretrain(config(sets, steps=60, validate_every=20))), sets
+
+
+def test_a_run_that_was_killed_goes_on_to_the_same_bits(sets, tmp_path):
+    short = config(sets, steps=4, validate_every=2)
+    whole = finish(pretrain(short))
+    steps = pretrain(short, state=tmp_path / "run.state")
+    while next(steps).note != "step 3":
+        pass
+    steps.close()
+    again = finish(pretrain(short, state=tmp_path / "run.state"))
+    assert digest(again.weights) == digest(whole.weights)
+    other = config(sets, steps=5, validate_every=2)
+    with pytest.raises(WrongInput, match="another configuration"):
+        finish(pretrain(other, state=tmp_path / "run.state"))
+
+
+def test_a_budget_in_minutes_is_kept(sets):
+    began = time.monotonic()
+    steps = pretrain(config(sets, minutes=0.1, validate_every=1))
+    last = ""
+    for progress in steps:
+        if not progress.note.startswith("step"):
+            if last.startswith("step"):
+                break
+            began = time.monotonic()
+        last = progress.note
+    assert 5 < time.monotonic() - began < 20
+
+
+def test_a_set_teaches_only_the_heads_that_it_knows(sets):
+    data = config(sets, steps=1, validate_every=1)
+    data["dataset"][0]["heads"] = {"bright": {"1": "disc"}, "other": {"1": "disc"}}
+    data["dataset"][1]["heads"] = {"other": {"1": "ring", "2": "disc"}}
+    found = finish(pretrain(data))
+    assert found.spec.heads == {
+        "bright": ("background", "disc"),
+        "other": ("background", "disc", "ring"),
+    }
 
 
 def test_both_heads_learn(taught):
@@ -104,7 +151,7 @@ def test_a_file_belongs_to_the_subject_its_name_begins_with(tmp_path):
 
 
 def test_a_missing_entry_is_named():
-    with pytest.raises(WrongInput, match="minutes"):
+    with pytest.raises(WrongInput, match="seed"):
         finish(pretrain({"name": "x", "title": "x", "data": "."}))
 
 

@@ -135,7 +135,7 @@ def test_the_loop_learns_and_stops_at_its_budget():
     weight = nn.Parameter(torch.tensor(5.0))
     values = list(
         training.optimise(
-            [{"params": [weight], "lr": 0.3}],
+            training.adamw([{"params": [weight], "lr": 0.3}]),
             lambda: weight.square(),
             lambda step: step / 100,
         )
@@ -147,7 +147,7 @@ def test_the_loop_learns_and_stops_at_its_budget():
 def test_a_loss_that_is_no_number_ends_the_run_with_good_weights():
     weight = nn.Parameter(torch.tensor(1.0))
     steps = training.optimise(
-        [{"params": [weight], "lr": 1.0}],
+        training.adamw([{"params": [weight], "lr": 1.0}]),
         lambda: weight * torch.nan,
         lambda step: step / 100,
     )

@@ -83,6 +83,7 @@ def test_two_labels_layers_are_compared(dock, viewer, scan, click, finished, con
     view.add(viewer, made)
     form.reference.setCurrentText("truth")
     form.candidate.setCurrentText("found")
+    viewer.layers["truth"].features["name"] = ["label 1"]  # as in a file without names
     click(form, "evaluate.run")
     finished()
     table = control(form, "evaluate.table")

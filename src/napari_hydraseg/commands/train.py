@@ -104,19 +104,28 @@ def finetune(
 @command("pretrain")
 @click.argument("config", type=INPUT)
 @click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.safetensors")
+@click.option("--resume", is_flag=True, help="Go on with the run that was killed.")
 @overwrite_option
-def pretrain(config: Path, output: Path, overwrite: bool) -> None:
+def pretrain(config: Path, output: Path, resume: bool, overwrite: bool) -> None:
     """Train one encoder and many heads from a configuration file (TOML).
 
-    The model's card is written beside it (NAME.md).
+    The model's card is written beside it (NAME.md). While training, what a killed run
+    needs to go on lies beside it too (NAME.state).
     """
     from napari_hydraseg.core.io.atomic import atomic_write, ensure_writable
 
     _check_model_file(output, overwrite=overwrite)
     page = output.with_suffix(".md")
     ensure_writable(page, overwrite=overwrite)
-    checkpoint = run(core.pretrain(_read_config(config)), "training")
+    state = output.with_suffix(".state")
+    if resume and not state.is_file():
+        raise WrongInput(f"There is no {state.name} to go on with.", "Start anew.")
+    if not resume:
+        ensure_writable(state, overwrite=overwrite)
+        state.unlink(missing_ok=True)
+    checkpoint = run(core.pretrain(_read_config(config), state=state), "training")
     core.save_checkpoint(checkpoint, output, overwrite=overwrite)
+    state.unlink(missing_ok=True)
     text = core.model_card(checkpoint).encode()
     atomic_write(page, lambda stream: stream.write(text), overwrite=overwrite)
     heads = {name: _head_dice(head) for name, head in checkpoint.card["heads"].items()}

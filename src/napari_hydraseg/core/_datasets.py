@@ -1,7 +1,7 @@
 """Folders of labelled scans: ``images/``, ``labels/`` and a ``split.json``."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from .types import Segmentation, Volume
 
 @dataclass(frozen=True)
 class Dataset:
-    """One labelled set, and the head that learns from it.
+    """One labelled set, and the heads that learn from it.
 
     Attributes
     ----------
@@ -21,12 +21,11 @@ class Dataset:
         With ``images``, ``labels`` (same file names) and ``split.json``
         (``{"train": [...], "val": [...], "test": [...]}``; a file belongs to a subject
         if its name begins with the subject's).
-    head : str
-        Name of the head.
     modality : str
         Of all its scans.
-    classes : mapping of int to str
-        Label id -> class name; other ids are background.
+    heads : mapping of str to mapping of int to str
+        Head -> label id -> class name. For a head that stands here, other ids are
+        background; a head that does not stand here learns nothing from the set.
     patch : tuple of int
         Rows and columns that training cuts out.
     slices_per_step : int
@@ -38,13 +37,17 @@ class Dataset:
     """
 
     folder: Path
-    head: str
     modality: Any
-    classes: Mapping[int, str]
+    heads: Mapping[str, Mapping[int, str]]
     patch: tuple[int, int]
     slices_per_step: int
     flip: bool
     about: Mapping[str, Any]
+
+    @property
+    def ids(self) -> set[int]:
+        """Label ids that some head knows."""
+        return {label for classes in self.heads.values() for label in classes}
 
     def subjects(self, split: str) -> list[str]:
         """Names of the subjects of a split."""
@@ -67,6 +70,31 @@ class Dataset:
                 yield subject, volume, labels
 
 
+def dataset(table: Mapping[str, Any], root: Path) -> Dataset:
+    """Make a `Dataset` of one ``[[dataset]]`` table of a configuration."""
+    return Dataset(
+        folder=root / table["folder"],
+        modality=table["modality"],
+        heads={
+            head: {int(label): name for label, name in classes.items()}
+            for head, classes in table["heads"].items()
+        },
+        patch=tuple(table["patch"]),
+        slices_per_step=int(table["slices_per_step"]),
+        flip=bool(table.get("flip", False)),
+        about={k: table[k] for k in ("licence", "data", "cite") if k in table},
+    )
+
+
+def classes_of(sets: Sequence[Dataset]) -> dict[str, tuple[str, ...]]:
+    """List the classes of each head over all sets, background first."""
+    found: dict[str, dict[str, None]] = {}
+    for data in sets:
+        for head, classes in data.heads.items():
+            found.setdefault(head, {}).update(dict.fromkeys(classes.values()))
+    return {head: ("background", *names) for head, names in found.items()}
+
+
 def _subject(name: str, subjects: list[str]) -> str | None:
     """Find the subject that a file belongs to: its name, then no further digit."""
     for subject in subjects:
@@ -74,17 +102,3 @@ def _subject(name: str, subjects: list[str]) -> str | None:
         if rest != name and not rest[:1].isalnum():
             return subject
     return None
-
-
-def dataset(table: Mapping[str, Any], root: Path) -> Dataset:
-    """Make a `Dataset` of one ``[[dataset]]`` table of a configuration."""
-    return Dataset(
-        folder=root / table["folder"],
-        head=table["head"],
-        modality=table["modality"],
-        classes={int(k): v for k, v in table["classes"].items()},
-        patch=tuple(table["patch"]),
-        slices_per_step=int(table["slices_per_step"]),
-        flip=bool(table.get("flip", False)),
-        about={k: table[k] for k in ("licence", "data", "cite") if k in table},
-    )

@@ -14,7 +14,7 @@ from ._datasets import Dataset
 from ._fingerprint import fingerprint
 from ._reference import reference_features
 from .metrics import evaluate
-from .types import Checkpoint, Progress, Steps, finish
+from .types import Checkpoint, Progress, Segmentation, Steps, finish
 
 REFERENCE_SCANS = 64  # at most, for each head
 
@@ -29,27 +29,22 @@ def describe(
     """Add what the training scans look like, and how well the heads do."""
     heads: dict[str, Any] = {}
     reference: dict[str, Any] = {}
-    for number, data in enumerate(sets):
-        yield Progress(number, len(sets), f"measuring {data.head}")
-        entry, ranges = _reference(checkpoint, data, config["seed"])
-        reference[data.head] = entry
-        heads[data.head] = {
-            "modality": [data.modality],
-            **data.about,
-            "subjects": {s: len(data.subjects(s)) for s in ("train", "val", "test")},
-            "dice": _dice(checkpoint, data),
-            "split": "val",
-            "fingerprint": ranges,
-        }
+    for number, head in enumerate(checkpoint.spec.heads):
+        yield Progress(number, len(checkpoint.spec.heads), f"measuring {head}")
+        own = [data for data in sets if head in data.heads]
+        heads[head], reference[head] = _head(checkpoint, head, own, config["seed"])
+    cited = dict.fromkeys(data.about.get("cite", "not stated") for data in sets)
     card = {
         "name": config["name"],
         "title": config["title"],
         "description": "Slice-wise, with the two neighbouring slices as channels.",
         "licence": config.get("licence", "see heads"),
-        "citation": "; ".join(h["cite"] for h in heads.values() if "cite" in h),
+        "citation": "; ".join(
+            dict.fromkeys(data.about.get("cite", "not stated") for data in sets)
+        ),
         "heads": heads,
         "limits": list(config.get("limits", ())),
-        "recommended": recommended(config),
+        "recommended": {k: list(v) for k, v in config["recommended"].items()},
         "parent": None,
         "created": time.strftime("%Y-%m-%d"),
         "trained": {
@@ -65,23 +60,43 @@ def describe(
     return replace(checkpoint, card=card, reference=reference)
 
 
-def recommended(config: Mapping[str, Any]) -> dict[str, list[str]]:
-    chosen: dict[str, list[str]] = {}
-    for table in config["dataset"]:
-        if table.get("recommended", False):
-            chosen.setdefault(table["modality"], []).append(table["head"])
-    return chosen
+def _head(
+    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset], seed: int
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Describe one head: what it learned from, how well it does, its scans."""
+    entry, ranges = _reference(checkpoint, head, sets, seed)
+    counts = {
+        split: sum(len(data.subjects(split)) for data in sets)
+        for split in ("train", "val", "test")
+    }
+    said = {
+        key: "; ".join(
+            dict.fromkeys(data.about[key] for data in sets if key in data.about)
+        )
+        for key in ("licence", "data", "cite")
+    }
+    return {
+        "modality": list(dict.fromkeys(data.modality for data in sets)),
+        **said,
+        "subjects": counts,
+        "dice": _dice(checkpoint, head, sets),
+        "split": "val",
+        "fingerprint": ranges,
+    }, entry
 
 
 def _reference(
-    checkpoint: Checkpoint, data: Dataset, seed: int
+    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset], seed: int
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    scans = list(data.scans("train"))
+    scans = [
+        (f"{number} {subject}", volume)
+        for number, data in enumerate(sets)
+        for subject, volume, _ in data.scans("train")
+    ]
     chosen = np.random.default_rng(seed).permutation(len(scans))[:REFERENCE_SCANS]
     features, prints, subjects = [], [], []
-    for index in sorted(chosen):
-        subject, volume, _ = scans[index]
-        features.append(finish(inference.encode(volume, checkpoint, head=data.head)))
+    for subject, volume in (scans[index] for index in sorted(chosen)):
+        features.append(finish(inference.encode(volume, checkpoint, head=head)))
         prints.append(fingerprint(volume))
         subjects.append(subject)
     several = len(set(subjects)) < len(subjects)
@@ -96,18 +111,33 @@ def _reference(
     return entry, ranges
 
 
-def _dice(checkpoint: Checkpoint, data: Dataset) -> dict[str, dict[str, float]]:
+def _dice(
+    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset]
+) -> dict[str, dict[str, float]]:
     """Validation Dice of each class on the scans' own grid."""
-    rows = []
-    for _, volume, labels in data.scans("val"):
-        named = replace(labels, names=dict(data.classes))
-        found = finish(inference.segment(volume, checkpoint, heads=(data.head,)))
-        rows += evaluate(named, found[data.head])
-    scores: dict[str, list[float]] = {name: [] for name in data.classes.values()}
-    for row in rows:
-        if np.isfinite(row["dice"]):
-            scores[row["name"]].append(row["dice"])
+    names = checkpoint.spec.heads[head]
+    scores: dict[str, list[float]] = {name: [] for name in names[1:]}
+    for data in sets:
+        for _, volume, labels in data.scans("val"):
+            truth = _as_classes(labels, data.heads[head], names)
+            found = finish(inference.segment(volume, checkpoint, heads=(head,)))
+            for row in evaluate(truth, found[head]):
+                if np.isfinite(row["dice"]):
+                    scores[row["name"]].append(row["dice"])
     return {
         name: {"mean": round(float(np.mean(values)), 4), "n": len(values)}
         for name, values in scores.items()
     }
+
+
+def _as_classes(
+    labels: Segmentation, ids: Mapping[int, str], names: tuple[str, ...]
+) -> Segmentation:
+    """Renumber a set's labels as a head's classes."""
+    table = np.zeros(int(labels.labels.max(initial=0)) + 1, np.uint8)
+    for label, name in ids.items():
+        if label < len(table):
+            table[label] = names.index(name)
+    return replace(
+        labels, labels=table[labels.labels], names=dict(enumerate(names[1:], 1))
+    )

@@ -119,8 +119,8 @@ def teach(
         # however slow the machine, one step is taken
         return (time.monotonic() - began) / budget if step else 0.0
 
-    watch = _Watch(job, before)
-    for step, loss in enumerate(training.optimise(_groups(job), draw, share), 1):
+    watch, optimiser = _Watch(job, before), training.adamw(_groups(job))
+    for step, loss in enumerate(training.optimise(optimiser, draw, share), 1):
         spent = share(step)
         preview = watch.look(step / per_epoch, loss, last=spent >= 1, spent=spent)
         said = yield Progress(

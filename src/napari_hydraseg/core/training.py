@@ -1,5 +1,6 @@
 """What fine-tuning and pre-training share: prepared cases, batches, the one loop."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -221,23 +222,41 @@ def _centre(
     return centre[0], centre[1]
 
 
-def optimise(
-    groups: Sequence[Mapping[str, Any]],
-    loss_of: Callable[[], Tensor],
-    progress: Callable[[int], float],
-) -> Iterator[float]:
-    """Take gradient steps until the budget is used up.
-
-    AdamW, linear warm-up, cosine decay, clipped gradients.
+def adamw(groups: Sequence[Mapping[str, Any]]) -> torch.optim.AdamW:
+    """Make the optimiser of `optimise`.
 
     Parameters
     ----------
     groups : sequence of mapping
         ``{"params": [...], "lr": peak learning rate}``.
+    """
+    # the peak stands in the group, so that a saved state knows it
+    return torch.optim.AdamW(
+        [{**group, "peak": group["lr"]} for group in groups], weight_decay=1e-4
+    )
+
+
+def optimise(
+    optimiser: torch.optim.Optimizer,
+    loss_of: Callable[[], Tensor],
+    progress: Callable[[int], float],
+    *,
+    first: int = 0,
+) -> Iterator[float]:
+    """Take gradient steps until the budget is used up.
+
+    Linear warm-up, cosine decay, clipped gradients.
+
+    Parameters
+    ----------
+    optimiser : Optimizer
+        From `adamw`.
     loss_of : callable
         Draws a batch, back-propagates nothing, returns the loss.
     progress : callable
         Steps taken -> share of the budget used, 0 to 1: steps, or minutes.
+    first : int
+        Steps taken in an earlier run.
 
     Yields
     ------
@@ -249,14 +268,12 @@ def optimise(
     TrainingDiverged
         If the loss was no finite number three times in a row.
     """
-    optimiser = torch.optim.AdamW([dict(group) for group in groups], weight_decay=1e-4)
-    peaks = [group["lr"] for group in optimiser.param_groups]
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    step = failures = 0
+    step, failures = first, 0
     while (share := progress(step)) < 1:
-        factor = min(1, (step + 1) / WARM_UP) * 0.5 * (1 + np.cos(np.pi * share))
-        for group, peak in zip(optimiser.param_groups, peaks, strict=True):
-            group["lr"] = peak * factor
+        factor = min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
+        for group in optimiser.param_groups:
+            group["lr"] = group["peak"] * factor
         optimiser.zero_grad(set_to_none=True)
         loss = loss_of()
         if torch.isfinite(loss):
