@@ -39,9 +39,7 @@ def describe(
         "title": config["title"],
         "description": "Slice-wise, with the two neighbouring slices as channels.",
         "licence": config.get("licence", "see heads"),
-        "citation": "; ".join(
-            dict.fromkeys(data.about.get("cite", "not stated") for data in sets)
-        ),
+        "citation": "; ".join(cited),
         "heads": heads,
         "limits": list(config.get("limits", ())),
         "recommended": {k: list(v) for k, v in config["recommended"].items()},
