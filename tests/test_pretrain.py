@@ -1,6 +1,8 @@
 """One encoder learns from several folders; no subject stands in two splits."""
 
 import json
+import subprocess
+import sys
 import time
 
 import nibabel as nib
@@ -160,3 +162,54 @@ def test_no_subject_of_the_real_sets_stands_in_two_splits(data_root):
         split = json.loads(file.read_text())
         names = [n for part in ("train", "val", "test") for n in split[part]]
         assert len(names) == len(set(names)), file.parent.name
+
+
+TOML = """
+name = "two"
+title = "Two heads"
+data = "."
+steps = 2
+validate_every = 2
+seed = 0
+start = "random"
+average = 0.9
+rates = { encoder = 1e-3, heads = 3e-3 }
+intensity.MR = { kind = "zscore", low = 0.5, high = 99.5 }
+spacing_mm = { MR = 1.0 }
+recommended = { MR = ["disc"] }
+
+[network]
+name = "hydranet"
+channels = ["image"]
+patch = [64, 64]
+options = { slices = 3 }
+
+[[dataset]]
+folder = "bright"
+modality = "MR"
+heads.disc = { 1 = "disc" }
+patch = [64, 64]
+slices_per_step = 2
+"""
+
+
+def test_the_shell_trains_from_a_file_and_writes_the_card(sets, tmp_path):
+    file = sets / "two.toml"
+    file.write_text(TOML)
+    model = tmp_path / "two.safetensors"
+    verb = [sys.executable, "-m", "napari_hydraseg.cli", "pretrain", str(file)]
+    done = subprocess.run(
+        [*verb, "-o", str(model), "--json"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["heads"]["disc"]["n"] == 1
+    assert "| disc | disc |" in (tmp_path / "two.md").read_text()
+    assert {p.name for p in tmp_path.iterdir()} == {"two.safetensors", "two.md"}
+    again = subprocess.run(
+        [*verb, "-o", str(model), "--resume", "--overwrite"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert again.returncode == 3
+    assert "two.state" in again.stderr
