@@ -174,14 +174,14 @@ def tell(window: Window, *, epochs: int) -> None:
     """Go through the main job."""
     known, new = validation_scan("hippocampus"), validation_scan("spinal_cord_gm")
     load(window, known[0] if known else None)
-    window.picture("1-load")
+    window.picture("load")
     segment(window, "hippocampus" if known else "heart")
-    window.picture("2-segment")
+    window.picture("segment")
     window.click("panel.shift")
     window.control("shift.head").setCurrentText("hippocampus" if known else "heart")
     window.click("shift.run")
     window.finished()
-    window.picture("5-shift")
+    window.picture("shift")
 
     if new:
         window.viewer.layers.clear()
@@ -198,17 +198,18 @@ def tell(window: Window, *, epochs: int) -> None:
     paint(window, truth, slices)
     window.control("finetune.head").setEditText(head)
     window.control("finetune.classes").setText(names)
-    window.picture("3-paint")
+    window.picture("paint")
     window.control("finetune.epochs").setValue(epochs)
     window.click("finetune.run")
     window.wait(lambda: window.control("finetune.curve").best > 0)
-    window.picture("4-fine-tuning")
+    window.picture("finetuning")
     window.finished()
-    window.picture("4-fine-tune")
+    window.picture("finetune")
     window.click("finetune.keep")
 
+    window.viewer.layers[-1].visible = False
     segment(window, head)
-    window.picture("4-kept")
+    window.picture("kept")
     if new:
         made = layers.labels_layer(core.load_segmentation(new[1]), name="truth")
         window.viewer.add_labels(made[0], **{**made[1], "visible": False})
@@ -225,7 +226,7 @@ def evaluate(window: Window, head: str) -> None:
     window.control("evaluate.candidate").setCurrentText(candidate)
     window.click("evaluate.run")
     window.finished()
-    window.picture("6-evaluate")
+    window.picture("evaluate")
 
 
 if __name__ == "__main__":

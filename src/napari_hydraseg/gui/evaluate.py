@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -100,8 +101,11 @@ class EvaluateWidget(QWidget):
 
     def _gather(self) -> Steps[list[dict[str, Any]]]:
         first, second = self.reference.layer(), self.candidate.layer()
-        reference = nouns.segmentation_of(first)
         candidate = nouns.segmentation_of(second)
+        reference = nouns.segmentation_of(first)
+        # a file of labels often has no names; then those of the candidate are shown
+        told = {i: n for i, n in reference.names.items() if n != f"label {i}"}
+        reference = replace(reference, names={**candidate.names, **told})
         if reference.labels.shape != candidate.labels.shape:
             raise LabelShape(
                 f"{first.name} has {reference.labels.shape} voxels, {second.name} "
@@ -123,11 +127,9 @@ class EvaluateWidget(QWidget):
                 for row in found
             ],
         )
-        self.bar.say(
-            "A dash: the structure is missing in one of the two."
-            if found
-            else "Neither layer has a label."
-        )
+        missing = any(_number(row.get(key)) == "—" for row in found for key in _COLUMNS)
+        dash = "A dash: the structure is missing in one of the two." if missing else ""
+        self.bar.say(dash if found else "Neither layer has a label.")
         self.done.emit()
 
     def _save(self) -> None:

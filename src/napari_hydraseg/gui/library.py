@@ -56,7 +56,9 @@ def keep(result: FinetuneResult) -> str:
         The model's name: of its card, with a number if there is one of that name.
     """
     taken = {model.name for model in core.list_models()}
-    base = name = f"{result.candidate.name.split('+')[0]}+{result.head}"
+    name = result.candidate.name
+    base = name if name not in taken else f"{name}+{result.head}"
+    name = base
     number = 1
     while name in taken:
         number += 1

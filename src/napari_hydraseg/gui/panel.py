@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 import napari.viewer
-from qtpy.QtCore import QSize, Qt
+from qtpy.compat import isalive
+from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
     QFrame,
@@ -80,9 +81,19 @@ class Panel(QWidget):
         page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         page.hide()
         header.toggled.connect(page.setVisible)
-        step.done.connect(lambda: header.setText(f"{title}  ✓"))
+        step.done.connect(lambda: self._on_done(room, title))
         self.headers[room], self.pages[room], self.steps[room] = header, page, step
         return header, page
+
+    def _on_done(self, room: str, title: str) -> None:
+        """Tick a step off, and scroll to what it found."""
+        self.headers[room].setText(f"{title}  ✓")
+        found = getattr(self.steps[room], "verdict", None)
+        if found is not None:  # once the layout knows how high it is
+            page = self.pages[room]
+            QTimer.singleShot(
+                50, lambda: isalive(found) and page.ensureWidgetVisible(found)
+            )
 
     def open_step(self, room: str) -> None:
         """Open a step and close the others.
