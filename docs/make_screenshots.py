@@ -190,7 +190,7 @@ def tell(window: Window, *, epochs: int) -> None:
         head, names = "spinal cord", "white matter, grey matter"
     else:
         truth = core.heart_phantom()[1].labels
-        head, names = "my heart", "right ventricle, muscle, left ventricle, aorta"
+        head, names = "my heart", "right ventricle, myocardium, left ventricle, aorta"
     filled = np.flatnonzero(truth.any(axis=(1, 2)))
     slices = [
         int(i) for i in filled[np.linspace(0, len(filled) - 1, 7)[1:-1].astype(int)]

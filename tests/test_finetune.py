@@ -151,6 +151,16 @@ def test_stop_ends_the_run_with_what_it_has(tiny_checkpoint):
     assert stopped.value.value.candidate.spec.heads["disc"]
 
 
+def test_a_stop_before_the_first_step_is_not_lost(tiny_checkpoint):
+    volume, truth = disc(slices=4)
+    steps = finetune(tiny_checkpoint, [(volume, truth)], head="disc", minutes=30)
+    while not next(steps).note.startswith("looking at changed"):
+        pass
+    assert steps.send("stop").note == "learning, step 1"
+    with pytest.raises(StopIteration):
+        next(steps)
+
+
 def test_a_budget_that_is_over_before_it_began_still_ends_well(tiny_checkpoint):
     volume, truth = disc(slices=4)
     steps = finetune(tiny_checkpoint, [(volume, truth)], head="disc", minutes=1e-6)

@@ -218,7 +218,9 @@ def _cache(job: Job, recipe: Recipe, *, seconds: float) -> Steps[list[Example]]:
         features = [maps.half() for maps in _features(job, images)]
         size += sum(maps.nbytes for maps in features)
         cache.append((features, labels))
-        yield Progress(len(cache), wanted, "looking at changed slices")
+        said = yield Progress(len(cache), wanted, "looking at changed slices")
+        if said == "stop":
+            break
     return cache
 
 

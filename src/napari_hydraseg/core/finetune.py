@@ -13,7 +13,7 @@ from . import _candidate, _heads, _teach, networks
 from ._job import Job, Mode, make_job
 from .checkpoint import digest
 from .errors import UnknownModel
-from .types import Checkpoint, FinetuneResult, Segmentation, Steps, Volume
+from .types import Checkpoint, FinetuneResult, Segmentation, Steps, T, Volume
 
 
 def finetune(
@@ -101,9 +101,10 @@ def finetune(
     shown = yield from _teach.examples(job)
     donor, reason = _start(job, init, mode, shown)
     before = _teach.score(job, seed=seed)
-    curve, passes = yield from _teach.teach(
+    lesson = _teach.teach(
         job, augment=augment, minutes=minutes, epochs=epochs, before=before["dice"]
     )
+    curve, passes = yield from _insist(lesson)
     return _candidate.result(
         job,
         init=donor,
@@ -115,6 +116,21 @@ def finetune(
         epochs=passes,
         sha_before=sha_before,
     )
+
+
+def _insist(steps: Steps[T]) -> Steps[T]:
+    """Repeat a message at each step: not every one of them listens."""
+    said: str | None = None
+    try:
+        progress = next(steps)
+        while True:
+            said = (yield progress) or said
+            progress = steps.send(said)
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
 
 
 def _start(

@@ -25,6 +25,7 @@ _COLUMNS = {
     "surface_dice": "Surface",
     "volume_difference_ml": "Δ ml",
 }
+_DIGITS = {"hd95_mm": 1, "volume_difference_ml": 1}
 
 
 class EvaluateWidget(QWidget):
@@ -123,7 +124,10 @@ class EvaluateWidget(QWidget):
         fill(
             self.table,
             [
-                (row["name"], *(_number(row.get(key)) for key in _COLUMNS))
+                (
+                    row["name"],
+                    *(_number(row.get(key), _DIGITS.get(key, 3)) for key in _COLUMNS),
+                )
                 for row in found
             ],
         )
@@ -168,5 +172,7 @@ def evaluate_steps(
     return found
 
 
-def _number(value: float | None) -> str:
-    return "—" if value is None or not abs(value) < float("inf") else f"{value:.3f}"
+def _number(value: float | None, digits: int = 3) -> str:
+    return (
+        "—" if value is None or not abs(value) < float("inf") else f"{value:.{digits}f}"
+    )

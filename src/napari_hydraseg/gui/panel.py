@@ -88,12 +88,14 @@ class Panel(QWidget):
     def _on_done(self, room: str, title: str) -> None:
         """Tick a step off, and scroll to what it found."""
         self.headers[room].setText(f"{title}  ✓")
+        # once the layout knows how high the result is
+        QTimer.singleShot(50, lambda: isalive(self) and self._reveal(room))
+
+    def _reveal(self, room: str) -> bool:
         found = getattr(self.steps[room], "verdict", None)
-        if found is not None:  # once the layout knows how high it is
-            page = self.pages[room]
-            QTimer.singleShot(
-                50, lambda: isalive(found) and page.ensureWidgetVisible(found)
-            )
+        if found is not None:
+            self.pages[room].ensureWidgetVisible(found)
+        return found is not None
 
     def open_step(self, room: str) -> None:
         """Open a step and close the others.
