@@ -4,7 +4,9 @@ Every name is imported from its module on first use, so that ``import
 napari_hydraseg.core`` is quick and needs no torch.
 """
 
+import sys
 from importlib import import_module
+from types import ModuleType
 from typing import Any
 
 _HOMES = {
@@ -74,3 +76,17 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return __all__
+
+
+class _Core(ModuleType):
+    """This package: a verb is not hidden by the module of the same name.
+
+    Importing ``core.shift`` would otherwise put the module in the verb's place.
+    """
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (name in _MODULES and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Core
