@@ -9,7 +9,8 @@ CODE = """
 import {first}
 from napari_hydraseg import core
 {then}
-assert all(callable(getattr(core, v)) for v in ("finetune", "pretrain", "shift")), {first!r}
+for verb in ("finetune", "pretrain", "shift"):
+    assert callable(getattr(core, verb)), verb
 """
 
 

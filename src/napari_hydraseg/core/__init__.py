@@ -79,7 +79,7 @@ def __dir__() -> list[str]:
 
 
 class _Core(ModuleType):
-    """This package: a verb is not hidden by the module of the same name.
+    """Keep a verb from being hidden by the module of the same name.
 
     Importing ``core.shift`` would otherwise put the module in the verb's place.
     """
