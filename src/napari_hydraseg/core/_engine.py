@@ -1,8 +1,8 @@
 """How a network runs over a scan: batches of slices, or a window that slides."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import product
-from typing import Any
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -14,6 +14,9 @@ from . import grid
 from .networks import MultiHead
 from .training import neighbours
 from .types import ModelSpec, Progress, Steps
+
+Answer: TypeAlias = tuple[NDArray[np.uint8], NDArray[np.float32] | None]
+"""Labels, and the softmax output where it is wanted."""
 
 # pixels of a batch: larger ones gain nothing on a CPU and delay a cancel
 BATCH_PIXELS = {"cpu": 2 * 256**2, "cuda": 32 * 256**2}
@@ -49,31 +52,33 @@ def slicewise(
     net: MultiHead,
     data: grid.Conformed,
     spec: ModelSpec,
+    *,
     heads: tuple[str, ...],
     device: str,
-    overlap: float,
     probabilities: bool,
-) -> Steps[dict[str, NDArray[Any]]]:
-    del overlap  # slices are seen whole
-    answers: dict[str, list[NDArray[Any]]] = {head: [] for head in heads}
+) -> Steps[dict[str, Answer]]:
+    """Segment whole slices, batch by batch: labels of shape (slice, row, column)."""
+    parts: dict[str, list[Answer]] = {head: [] for head in heads}
     for places, batch in batches(data.data, spec, device):
         with torch.inference_mode():
             for head, logits in net(batch, heads).items():
-                answers[head].append(_answer(logits, data.native, spec, probabilities))
+                part = answer(logits, data.native, spec, probabilities=probabilities)
+                parts[head].append(part)
         yield Progress(places[-1] + 1, len(data.data), "segmenting")
-    return {head: np.concatenate(parts) for head, parts in answers.items()}
+    return {head: _joined(answers) for head, answers in parts.items()}
 
 
 def windows(
     net: MultiHead,
     data: grid.Conformed,
     spec: ModelSpec,
+    *,
     heads: tuple[str, ...],
     device: str,
     overlap: float,
     probabilities: bool,
-) -> Steps[dict[str, NDArray[Any]]]:
-    """Blocks with Gaussian weights, largest in their middle.
+) -> Steps[dict[str, Answer]]:
+    """Segment blocks with Gaussian weights, largest in their middle: (1, z, y, x).
 
     F. Isensee et al., "nnU-Net", Nature Methods 2021, :doi:`10.1038/s41592-020-01008-z`
     """
@@ -93,7 +98,9 @@ def windows(
         total[z, y, x] += weight
         yield Progress(done, len(places), "segmenting")
     return {
-        head: _answer((logits / total)[None], data.native, spec, probabilities)[0]
+        head: answer(
+            (logits / total)[None], data.native, spec, probabilities=probabilities
+        )
         for head, logits in sums.items()
     }
 
@@ -113,22 +120,43 @@ def _starts(size: int, tile: int, overlap: float) -> list[int]:
     return [int(i) for i in np.linspace(0, size - tile, count).round()]
 
 
-def _answer(
-    logits: Tensor, native: tuple[int, ...], spec: ModelSpec, probabilities: bool
-) -> NDArray[Any]:
-    """Scale logits to the scan's own size: uint8 labels, or (n, class, ...) softmax."""
+def answer(
+    logits: Tensor,
+    native: tuple[int, ...],
+    spec: ModelSpec,
+    *,
+    probabilities: bool = False,
+) -> Answer:
+    """Decide for a class at a scan's own size.
+
+    Parameters
+    ----------
+    logits : Tensor, shape (n, class, *size)
+        At the model's size.
+    native : tuple of int
+        The scan's own size.
+    spec : ModelSpec
+        Its threshold, if any, holds for heads of two classes.
+    probabilities : bool
+        Whether the softmax output is wanted too.
+
+    Returns
+    -------
+    labels : ndarray of uint8, shape (n, *native)
+    share : ndarray of float32, shape (n, class, *native), or None
+    """
     if logits.shape[2:] != native:
         mode = "bilinear" if len(native) == 2 else "trilinear"
         logits = F.interpolate(logits, size=native, mode=mode, align_corners=False)
-    if probabilities:
-        return logits.softmax(1).cpu().numpy()
     if spec.threshold is not None and logits.shape[1] == 2:
-        return (logits.softmax(1)[:, 1] > spec.threshold).cpu().numpy().astype(np.uint8)
-    return logits.argmax(1).cpu().numpy().astype(np.uint8)
+        labels = logits.softmax(1)[:, 1] > spec.threshold
+    else:
+        labels = logits.argmax(1)
+    share = logits.softmax(1).float().cpu().numpy() if probabilities else None
+    return labels.cpu().numpy().astype(np.uint8), share
 
 
-def labels_of(
-    logits: Tensor, native: tuple[int, ...], spec: ModelSpec
-) -> NDArray[np.uint8]:
-    """Labels at a scan's own size, of logits at the model's: (n, *native)."""
-    return np.asarray(_answer(logits, native, spec, False), dtype=np.uint8)
+def _joined(parts: Sequence[Answer]) -> Answer:
+    shares = [share for _, share in parts if share is not None]
+    labels = np.concatenate([labels for labels, _ in parts])
+    return labels, np.concatenate(shares) if shares else None

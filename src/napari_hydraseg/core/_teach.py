@@ -282,8 +282,8 @@ def _answer(job: Job, place: Place) -> NDArray[np.uint8]:
     logits = job.net(batch, (job.head,))[job.head]
     volume = job.pairs[case][0]
     native = grid.to_slices(volume.data[0], volume.plane).shape[1:]
-    labels: NDArray[np.uint8] = _engine.labels_of(logits, native, job.spec)[0]
-    return labels
+    labels, _ = _engine.answer(logits, native, job.spec)
+    return np.asarray(labels[0])
 
 
 def _counts(job: Job, answer: NDArray[np.uint8], place: Place) -> NDArray[np.float64]:

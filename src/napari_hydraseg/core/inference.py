@@ -179,20 +179,29 @@ def _segment_on(
     device: str,
     overlap: float,
     probabilities: bool,
-) -> Steps[tuple[dict[str, NDArray[Any]], list[str]]]:
-    """Labels (or probabilities) in slices of the acquisition plane, or (z, y, x)."""
+) -> Steps[tuple[dict[str, _engine.Answer], list[str]]]:
+    """Answers in slices of the acquisition plane, or one block."""
     spec = checkpoint.spec
     net = networks.network(checkpoint).to(device)
     if spec.slicewise:
         net = net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    found: dict[str, NDArray[Any]] = {}
+    found: dict[str, _engine.Answer] = {}
     notes: list[str] = []
     groups = _by_spacing(spec, heads, modality)
     for number, group in enumerate(groups):
         data = grid.conform(volume, spec, modality=modality, head=group[0])
         notes += data.notes
+        options: dict[str, Any] = {} if spec.slicewise else {"overlap": overlap}
         run = _engine.slicewise if spec.slicewise else _engine.windows
-        steps = run(net, data, spec, group, device, overlap, probabilities)
+        steps = run(
+            net,
+            data,
+            spec,
+            heads=group,
+            device=device,
+            probabilities=probabilities,
+            **options,
+        )
         while True:
             try:
                 progress = next(steps)
@@ -216,23 +225,18 @@ def _by_spacing(
 
 
 def _on_scan(
-    found: NDArray[Any],
+    found: _engine.Answer,
     volume: Volume,
     spec: ModelSpec,
     head: str,
     made_by: dict[str, Any],
 ) -> Segmentation:
     """Put an answer on the scan's grid."""
+    labels = _back(found[0], volume, spec)
     share = None
-    if found.ndim == 4:  # a class axis
-        stacked = np.moveaxis(found, 1, 0) if spec.slicewise else found
-        share = np.stack([_back(layer, volume, spec) for layer in stacked])
-        if spec.threshold is not None and len(share) == 2:
-            labels = (share[1] > spec.threshold).astype(np.uint8)
-        else:
-            labels = share.argmax(0).astype(np.uint8)
-    else:
-        labels = _back(found, volume, spec)
+    if found[1] is not None:
+        channels = np.moveaxis(found[1], 1, 0)  # (class, n, ...)
+        share = np.stack([_back(channel, volume, spec) for channel in channels])
     names = dict(enumerate(spec.heads[head]))
     names.pop(0)
     return Segmentation(
@@ -247,4 +251,4 @@ def _on_scan(
 
 
 def _back(array: NDArray[Any], volume: Volume, spec: ModelSpec) -> NDArray[Any]:
-    return grid.from_slices(array, volume.plane) if spec.slicewise else array
+    return grid.from_slices(array, volume.plane) if spec.slicewise else array[0]
