@@ -79,8 +79,8 @@ class FinetuneWidget(QWidget):
             QComboBox(),
             "finetune.preset",
             label="How long",
-            tip="Longest training time in minutes; it ends earlier when nothing is "
-            "gained any more",
+            tip="Training time in minutes; the state that the slices kept aside like "
+            "best is what you get",
         )
         for words, minutes in PRESETS.items():
             self.preset.addItem(words, minutes)
