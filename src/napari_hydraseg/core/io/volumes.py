@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from importlib import import_module
 from pathlib import Path
 from typing import Any, TypeAlias
 
@@ -78,7 +79,10 @@ def load_volume(
             f"{len(listed)} files came with {len(names)} channel names.",
             "Give one name per file.",
         )
-    volumes = [read_scan(Path(path), index=index) for path in listed]
+    volumes = [
+        read_scan(Path(path), index=index, series=series, regularise=regularise)
+        for path in listed
+    ]
     first = volumes[0]
     channels = [first.data[0]] + [
         _on_grid_of(first, other, resample=resample) for other in volumes[1:]
@@ -87,7 +91,7 @@ def load_volume(
         first,
         data=np.stack(channels) if len(channels) > 1 else first.data,
         names=tuple(names) or _channel_names(listed),
-        modality=modality,
+        modality=modality or first.modality,
         sha256=first.sha256
         if len(volumes) == 1
         else hashlib.sha256("".join(v.sha256 for v in volumes).encode()).hexdigest(),
@@ -107,13 +111,16 @@ def scans_in(folder: AnyPath) -> list[Path]:
     )
 
 
-def read_scan(path: Path, *, index: int | None = None) -> Volume:
-    """Load one file as a volume of one channel; see `load_volume`."""
+def read_scan(
+    path: Path,
+    *,
+    index: int | None = None,
+    series: str | None = None,
+    regularise: bool = False,
+) -> Volume:
+    """Load one file, or one folder of DICOM, as one channel; see `load_volume`."""
     if path.is_dir():
-        raise NotAVolume(
-            f"{path.name} is a folder; DICOM series are not read yet.",
-            "Convert the series to NIfTI, for instance with dcm2niix.",
-        )
+        return _dicom_series(path, series=series, regularise=regularise)
     content, digest = nifti.read_bytes(path)
     if content.startswith(images.MAGIC):
         data, affine, grid, notes = images.parse(content, path.name, index=index)
@@ -137,6 +144,18 @@ def read_scan(path: Path, *, index: int | None = None) -> Volume:
     return replace(
         volume, plane=frame.acquisition_plane(volume.shape, volume.spacing_mm)
     )
+
+
+def _dicom_series(path: Path, *, series: str | None, regularise: bool) -> Volume:
+    try:
+        dicom = import_module(".dicom", __package__)
+    except ModuleNotFoundError as error:
+        raise NotAVolume(
+            f"{path.name} is a folder; DICOM series cannot be read here.",
+            "Convert the series to NIfTI, for instance with dcm2niix.",
+        ) from error
+    volume: Volume = dicom.read_series(path, series=series, regularise=regularise)
+    return volume
 
 
 def _three_axes(data: NDArray[Any], name: str, index: int | None) -> NDArray[Any]:
