@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional as F
 
 from napari_hydraseg.core import (
     Checkpoint,
@@ -24,6 +25,7 @@ from napari_hydraseg.core.networks import (
     padded,
     weights_of,
 )
+from napari_hydraseg.core.networks._depthwise import depthwise
 from napari_hydraseg.core.networks._efficientnet import EfficientNetLite0
 from napari_hydraseg.core.networks.hydranet import build as build_hydranet
 from napari_hydraseg.core.networks.unet3d import build as build_unet3d
@@ -161,3 +163,23 @@ def test_every_network_keeps_the_contract():
         assert file.STRIDE > 1
         assert "doi" in file.SOURCE
         assert isinstance(build(spec_of(name, OPTIONS[name][0])), MultiHead)
+
+
+@pytest.mark.parametrize("kernel", [3, 5])
+@pytest.mark.parametrize("stride", [1, 2])
+def test_fast_depthwise_gradients_are_the_gradients(kernel, stride):
+    torch.manual_seed(0)
+    padding = kernel // 2 if stride == 1 else 0
+    sides = (13, 15)  # spanned exactly at stride 2
+    x = torch.randn(2, 6, *sides, dtype=torch.float64, requires_grad=True)
+    w = torch.randn(6, 1, kernel, kernel, dtype=torch.float64, requires_grad=True)
+    ours = depthwise(x, w, stride, padding)
+    theirs = F.conv2d(x, w, None, stride, padding, 1, 6)
+    dy = torch.randn_like(ours)
+    pairs = zip(
+        (ours, *torch.autograd.grad(ours, (x, w), dy)),
+        (theirs, *torch.autograd.grad(theirs, (x, w), dy)),
+        strict=True,
+    )
+    for one, other in pairs:
+        torch.testing.assert_close(one, other)

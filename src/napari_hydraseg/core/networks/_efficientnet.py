@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ._blocks import Encoder
+from ._depthwise import depthwise
 
 # in, out, kernel, stride, expansion
 _BLOCKS = (
@@ -66,6 +67,9 @@ class _Conv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         if not self._even:
             x = _same(x, self.kernel_size[0], self.stride[0])
+        if self.groups > 1:
+            padding = self.kernel_size[0] // 2 if self._even else 0
+            return depthwise(x, self.weight, self.stride[0], padding)
         y: Tensor = super().forward(x)
         return y
 

@@ -43,9 +43,10 @@ class _Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         x = F.interpolate(x, scale_factor=2.0, mode="nearest")
         if skip is not None:
-            x = torch.cat([x, skip], 1)
+            x = torch.cat([x, skip.to(x.dtype)], 1)  # the image stays float32
         for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = F.relu(norm(conv(x)))
+            x = norm(conv(x))  # loses the memory format that convolutions like
+            x = F.relu(x.contiguous(memory_format=torch.channels_last))
         return x
 
 
