@@ -111,3 +111,35 @@ def test_channels_are_matched_by_name():
 def test_a_modality_without_a_rule_is_refused():
     with pytest.raises(WrongInput, match="CT"):
         grid.conform(volume(), spec(), modality="CT")
+
+
+WINDOW = {"kind": "window", "low": -125, "high": 275}
+
+
+def slab_of_body():
+    """A body in HU: fat around soft tissue, air outside."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:64, :64]
+    far = np.hypot(y - 32, x - 32)
+    body = np.select([far < 18, far < 26], [60.0, -100.0], -1000.0)
+    return (body + rng.normal(0, 8, body.shape)).round()[None, None]
+
+
+@pytest.mark.parametrize(("low", "high"), [(-125, 275), (0, 255)])
+def test_an_eight_bit_ct_is_read_in_the_window_it_was_made_with(low, high):
+    hu = slab_of_body()
+    share = (np.clip(hu, low, high) - low) / (high - low)
+    copy = (255 * share).round().astype(np.uint8)
+    edge = (hu > -160) & (hu < 0)  # where lossy compression leaves traces beside black
+    copy[edge & (copy < 8)] = 4
+    back, notes = grid.hounsfield(copy, WINDOW)
+    tissue = hu > 30
+    np.testing.assert_allclose(back[tissue], hu[tissue], atol=1)
+    assert notes == (f"The CT is 8-bit: 0 to 255 was read as {low} to {high} HU.",)
+
+
+def test_hounsfield_units_are_left_as_they_are():
+    hu = slab_of_body()
+    assert grid.hounsfield(hu, WINDOW) == (hu, ())
+    picture = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
+    assert grid.hounsfield(picture, ZSCORE) == (picture, ())

@@ -45,12 +45,13 @@ FLOORS = """
 2   core/training > core/augment > core/losses
 1   core/_datasets > core/io > core/io/labels > core/io/volumes > core/io/*
     > core/io/frame > core/io/atomic
-1   core/grid
+1   core/grid > core/_hounsfield
 1   core/metrics > core/_surfaces > core/_overlap
 1   core/_mmd > core/_kernels
 1   core/phantom
 1   core/_model_card
-1   core/networks > core/networks/* > core/networks/_* > core/networks/_blocks
+1   core/networks > core/networks/* > core/networks/_*
+    > core/networks/_blocks, core/networks/_depthwise
 0   core/types
 0   core/errors
 0   version

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from skimage.transform import resize
 
+from ._hounsfield import eight_bit_window, to_hounsfield
 from .errors import WrongInput
 from .types import PLANES, ModelSpec, Plane, Volume
 
@@ -78,8 +79,10 @@ def conform(
             f"The scan is of modality {modality}; the model knows {known}.",
             "State the modality, or choose another model.",
         )
+    data, read_as = hounsfield(data, rule)
     data = normalise(data, rule)
     size, notes = target_size(volume, spec, modality=modality, head=head)
+    notes += read_as
     if spec.slicewise:
         slices = np.stack([to_slices(c, volume.plane) for c in data], axis=1)
         native = slices.shape[2:]
@@ -150,6 +153,26 @@ def spacing_rule(spec: ModelSpec, *, modality: str, head: str | None) -> Any:
     if head is not None and head in spec.spacing_mm:
         return spec.spacing_mm[head]
     return spec.spacing_mm.get(modality)
+
+
+def hounsfield(
+    data: NDArray[Any], rule: Mapping[str, Any]
+) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """Bring an 8-bit CT back to Hounsfield units, where a rule wants them.
+
+    Returns
+    -------
+    data : ndarray
+        As it came, unless the rule is a window and the values are an 8-bit copy.
+    notes : tuple of str
+        Which window the copy was taken to be made with.
+    """
+    window = eight_bit_window(data) if rule["kind"] == "window" else None
+    if window is None:
+        return data, ()
+    low, high = window
+    note = f"The CT is 8-bit: 0 to 255 was read as {low:.0f} to {high:.0f} HU."
+    return to_hounsfield(data, window), (note,)
 
 
 def normalise(data: NDArray[Any], rule: Mapping[str, Any]) -> Array:
