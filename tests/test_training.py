@@ -8,6 +8,7 @@ from torch import nn
 from napari_hydraseg.core import augment, losses, training
 from napari_hydraseg.core.errors import TrainingDiverged
 from napari_hydraseg.core.losses import IGNORE, hard_dice_counts, segmentation_loss
+from napari_hydraseg.core.training import Case, draw
 
 
 def logits_for(labels, classes, sure=20.0):
@@ -154,3 +155,55 @@ def test_a_loss_that_is_no_number_ends_the_run_with_good_weights():
     with pytest.raises(TrainingDiverged):
         list(steps)
     assert weight.item() == 1.0
+
+
+def test_rare_classes_are_drawn_as_often_as_common_ones():
+    labels = np.ones((20, 16, 16), np.uint8)
+    labels[3, 4:6, 4:6] = 2
+    case = Case(
+        images=np.zeros((20, 1, 16, 16), np.float16),
+        labels=labels,
+        classes={1: np.arange(20), 2: np.array([3])},
+        annotated=np.arange(20),
+    )
+    _, drawn = draw(
+        [case],
+        200,
+        size=(16, 16),
+        slices=3,
+        recipe=augment.NONE,
+        rng=np.random.default_rng(0),
+        painted=1.0,
+    )
+    shown = (drawn == 2).flatten(1).any(1).float().mean()
+    assert 0.4 < shown < 0.65  # one slice of twenty, half of the draws
+
+
+def test_a_slice_alone_stands_in_for_its_neighbours():
+    case = Case(
+        images=np.arange(3, dtype=np.float16)[:, None, None, None],
+        labels=np.zeros((3, 1, 1), np.uint8),
+        classes={},
+        annotated=np.arange(3),
+    )
+    assert case.triple(1, 3).ravel().tolist() == [0, 1, 2]
+    assert case.triple(1, 3, alone=True).ravel().tolist() == [1, 1, 1]
+
+
+def test_grey_values_below_the_floor_are_cut_off_now_and_then():
+    image, labels = torch.full((1, 8, 8), -0.9), torch.zeros(8, 8, dtype=torch.uint8)
+    rng = np.random.default_rng(0)
+    lowest = [
+        augment.change(
+            image,
+            labels,
+            size=(8, 8),
+            centre=(3.5, 3.5),
+            recipe=augment.Recipe(floor=-0.4),
+            rng=rng,
+        )[0]
+        .min()
+        .item()
+        for _ in range(200)
+    ]
+    assert 0.15 < np.isclose(lowest, -0.4).mean() < 0.35

@@ -32,6 +32,9 @@ class Dataset:
         Its share of each step.
     flip : bool
         Whether left and right may be exchanged.
+    floor : float, optional
+        Grey value below which a part of the training slices is cut off (0 HU: as CT
+        that was clipped there).
     about : mapping
         Licence, description and citation, for the card.
     """
@@ -42,6 +45,7 @@ class Dataset:
     patch: tuple[int, int]
     slices_per_step: int
     flip: bool
+    floor: float | None
     about: Mapping[str, Any]
 
     @property
@@ -82,6 +86,7 @@ def dataset(table: Mapping[str, Any], root: Path) -> Dataset:
         patch=tuple(table["patch"]),
         slices_per_step=int(table["slices_per_step"]),
         flip=bool(table.get("flip", False)),
+        floor=table.get("floor"),
         about={k: table[k] for k in ("licence", "data", "cite") if k in table},
     )
 

@@ -40,6 +40,14 @@ class Taught:
             table[label] = spec.heads[head].index(name)
         return table
 
+    def floor(self, spec: ModelSpec) -> float | None:
+        """Return the set's `Dataset.floor` as a normalised grey value."""
+        if self.data.floor is None:
+            return None
+        rule = spec.intensity[self.data.modality]
+        share = (self.data.floor - rule["low"]) / (rule["high"] - rule["low"])
+        return float(2 * share - 1)
+
 
 class _Run:
     """Networks, optimiser and chance of a run: all that its state holds."""
@@ -49,6 +57,7 @@ class _Run:
             json.dumps(config, sort_keys=True, default=str).encode()
         ).hexdigest()
         self.rng = np.random.default_rng(config["seed"])
+        self.low = config.get("precision", "float32") == "bfloat16"
         self.net = _start(config, spec)
         self.averaged = copy.deepcopy(self.net).eval()
         self.best = copy.deepcopy(self.net).eval()
@@ -164,7 +173,11 @@ def _loss(run: _Run, taught: Sequence[Taught], spec: ModelSpec) -> Tensor:
     """Sum over sets of the mean loss of their heads, divided by the sets."""
     total = torch.zeros(())
     for part in taught:
-        recipe = replace(augment.STRONG, flip=0.5 if part.data.flip else 0.0)
+        recipe = replace(
+            augment.STRONG,
+            flip=0.5 if part.data.flip else 0.0,
+            floor=part.floor(spec),
+        )
         images, labels = draw(
             part.train,
             part.data.slices_per_step,
@@ -174,9 +187,10 @@ def _loss(run: _Run, taught: Sequence[Taught], spec: ModelSpec) -> Tensor:
             rng=run.rng,
         )
         heads = tuple(part.data.heads)
-        logits = run.net(images.to(memory_format=torch.channels_last), heads)
+        with torch.autocast("cpu", torch.bfloat16, enabled=run.low):
+            logits = run.net(images.to(memory_format=torch.channels_last), heads)
         losses = [
-            segmentation_loss(logits[head], part.table(head, spec)[labels])
+            segmentation_loss(logits[head].float(), part.table(head, spec)[labels])
             for head in heads
         ]
         total = total + torch.stack(losses).mean()

@@ -148,7 +148,7 @@ def _split(
     return _holdout.split(
         [_holdout.identity(volume) for volume, _ in pairs],
         [case.annotated.tolist() for case in cases],
-        [case.foreground.tolist() for case in cases],
+        [case.painted for case in cases],
         ledger=checkpoint.card.get("held_out", {}),
         wanted=hold_out,
     )

@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import Any, TypeAlias
 
@@ -260,11 +260,19 @@ def _learned_from(job: Job) -> list[training.Case]:
         replace(
             case,
             annotated=np.array(sorted(kept)),
-            foreground=np.intersect1d(case.foreground, kept),
+            classes=_within(case.classes, kept),
         )
         for case, kept in zip(job.cases, job.split.train, strict=True)
         if kept
     ]
+
+
+def _within(
+    classes: Mapping[int, NDArray[np.int64]], kept: Iterable[int]
+) -> dict[int, NDArray[np.int64]]:
+    """Keep of each class the slices that may be used, and classes that have any."""
+    found = {cls: np.intersect1d(shown, list(kept)) for cls, shown in classes.items()}
+    return {cls: shown for cls, shown in found.items() if len(shown)}
 
 
 @torch.inference_mode()

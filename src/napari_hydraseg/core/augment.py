@@ -39,6 +39,9 @@ class Recipe:
         Largest relative and absolute change (the image spans about -1..1).
     invert, blur, low_resolution, noise : float
         Probabilities of contrast inversion, Gaussian blur, loss of resolution, noise.
+    floor : float, optional
+        Normalised grey value below which a quarter of the slices is cut off, as CT that
+        was clipped at 0 HU is.
     """
 
     rotation_deg: float = 0.0
@@ -54,6 +57,7 @@ class Recipe:
     blur: float = 0.0
     low_resolution: float = 0.0
     noise: float = 0.0
+    floor: float | None = None
 
 
 NONE = Recipe()
@@ -164,6 +168,8 @@ def _bend(size: tuple[int, int], sd_px: float, rng: Generator) -> Tensor:
 
 def _grey(image: Tensor, recipe: Recipe, rng: Generator) -> Tensor:
     """Change grey values; each step is drawn whether or not the last one happened."""
+    if recipe.floor is not None and rng.random() < 0.25:
+        image = image.clamp_min(recipe.floor)
     if recipe.gamma > 1:
         image = _gamma(image, recipe.gamma ** rng.uniform(-1, 1))
     if recipe.contrast or recipe.brightness:

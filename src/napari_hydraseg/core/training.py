@@ -17,6 +17,7 @@ from .types import ModelSpec, Segmentation, Volume
 
 CLIP = 5.0  # largest gradient norm
 WARM_UP = 30  # steps
+ALONE = 0.15  # share of 2.5-D slices that are shown without their neighbours
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,8 +30,8 @@ class Case:
         Normalised and scaled.
     labels : ndarray of uint8, shape (slice, h, w)
         Class indices; `IGNORE` where nobody vouches.
-    foreground : ndarray of int
-        Slices on which some class is painted.
+    classes : mapping of int to ndarray of int
+        Painted class -> the slices that show it.
     annotated : ndarray of int
         Slices on which something is vouched for.
     name : str
@@ -39,12 +40,22 @@ class Case:
 
     images: NDArray[np.float16]
     labels: NDArray[np.uint8]
-    foreground: NDArray[np.int64]
+    classes: Mapping[int, NDArray[np.int64]]
     annotated: NDArray[np.int64]
     name: str = ""
 
-    def triple(self, index: int, slices: int) -> Tensor:
-        """Return slice `index`, with its neighbours as further channels (2.5-D)."""
+    @property
+    def painted(self) -> list[int]:
+        """Slices on which some class is painted."""
+        return sorted({int(i) for shown in self.classes.values() for i in shown})
+
+    def triple(self, index: int, slices: int, *, alone: bool = False) -> Tensor:
+        """Return slice `index`, with its neighbours as further channels (2.5-D).
+
+        `alone`: it stands in for them, as in a scan of one slice.
+        """
+        if alone:
+            return torch.from_numpy(neighbours(self.images[index, None], 0, slices))
         return torch.from_numpy(neighbours(self.images, index, slices))
 
 
@@ -94,11 +105,11 @@ def prepare(
     labels = class_slices(segmentation, volume, classes)
     scaled = grid.scale_labels(labels, (len(labels), *conformed.data.shape[2:]))
     known = (scaled != IGNORE).any((1, 2))
-    painted = ((scaled != IGNORE) & (scaled > 0)).any((1, 2))
+    painted = sorted({*np.unique(scaled).tolist()} - {0, IGNORE})
     return Case(
         images=conformed.data.astype(np.float16),
         labels=np.ascontiguousarray(scaled),
-        foreground=np.flatnonzero(painted),
+        classes={cls: np.flatnonzero((scaled == cls).any((1, 2))) for cls in painted},
         annotated=np.flatnonzero(known),
         name=volume.source,
     )
@@ -175,7 +186,8 @@ def draw(
     rng : numpy.random.Generator
         Source of all chance.
     painted : float
-        Share of the slices that show some class, as far as there are any.
+        Share of the slices that are drawn to show a class, as far as there are any:
+        each class of the scan as often as any other.
 
     Returns
     -------
@@ -185,13 +197,15 @@ def draw(
     images, labels = [], []
     for _ in range(count):
         case = cases[int(rng.integers(len(cases)))]
-        want = len(case.foreground) and rng.random() < painted
-        index = int(rng.choice(case.foreground if want else case.annotated))
+        wanted = case.classes and rng.random() < painted
+        cls = int(rng.choice(list(case.classes))) if wanted else None
+        index = int(rng.choice(case.annotated if cls is None else case.classes[cls]))
+        alone = slices > 1 and rng.random() < ALONE
         image, truth = augment.change(
-            case.triple(index, slices),
+            case.triple(index, slices, alone=alone),
             torch.from_numpy(case.labels[index]),
             size=size,
-            centre=_centre(case.labels[index], size, rng, painted),
+            centre=_centre(case.labels[index], size, rng, cls),
             recipe=recipe,
             rng=rng,
         )
@@ -204,14 +218,16 @@ def _centre(
     labels: NDArray[np.uint8],
     size: tuple[int, int],
     rng: np.random.Generator,
-    painted: float,
+    cls: int | None,
 ) -> tuple[float, float]:
-    """Where to cut: often around something painted, never far over the edge."""
+    """Where to cut: around a voxel of a class, or anywhere; never far over the edge."""
     centre = [(n - 1) / 2 for n in labels.shape]
-    where = np.argwhere((labels > 0) & (labels != IGNORE))
+    if all(n <= m for n, m in zip(labels.shape, size, strict=True)):
+        return centre[0], centre[1]
+    where = np.argwhere(labels == cls) if cls is not None else ()
     target = (
         where[rng.integers(len(where))]
-        if len(where) and rng.random() < painted
+        if len(where)
         else [rng.uniform(0, n - 1) for n in labels.shape]
     )
     for axis, (n, m) in enumerate(zip(labels.shape, size, strict=True)):
