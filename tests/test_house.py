@@ -32,8 +32,8 @@ FLOORS = """
     > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar
-    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
+    > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar,
+    gui/letters > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
     > gui/nouns > gui/colours > gui
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain

@@ -104,10 +104,10 @@ def test_sides_of_the_patient_are_named_only_if_the_file_states_them(
 ):
     form.open_paths([files[0]])
     finished()
-    text = viewer.canvas.overlays.text if hasattr(viewer, "canvas") else None
-    overlay = text if text is not None else viewer.text_overlay
-    assert overlay.text == "picture left = patient right · top = patient superior"
+    overlays = viewer.canvas.overlays
+    assert (overlays.hydraseg_left.text, overlays.hydraseg_top.text) == ("R", "S")
     viewer.dims.order = (0, 1, 2)
-    assert overlay.text == "picture left = patient right · top = patient anterior"
+    assert (overlays.hydraseg_left.text, overlays.hydraseg_top.text) == ("R", "A")
     click(form, "load.sample")  # its file does not state the orientation
-    assert "not known" in overlay.text
+    assert not overlays.hydraseg_left.visible
+    assert "not known" in overlays.text.text

@@ -16,6 +16,7 @@ from . import layers, view
 from .choosers import ModalityBox
 from .form import button, named, rows, text
 from .jobbar import JobBar
+from .letters import Letters
 
 _KINDS = {"auto": "By the file's name", "image": "Scan", "labels": "Labels"}
 _FILTER = (
@@ -64,7 +65,7 @@ class LoadWidget(QWidget):
             "load", "Open a scan…", tip="Choose one or more files", control="open"
         )
         self.bar.run.clicked.connect(lambda _=False: self._choose())
-        self.compass = view.Compass(napari_viewer, self)
+        self.letters = Letters(napari_viewer)
         self._lay_out()
 
     def _lay_out(self) -> None:
@@ -135,7 +136,6 @@ class LoadWidget(QWidget):
         self.modality.show_modality(volume.modality)
         view.face(self.viewer, volume.plane)
         view.show_scale_bar(self.viewer)
-        self.compass.update()
         self.viewer.layers.selection.active = layer
 
     @staticmethod

@@ -1,4 +1,4 @@
-"""How the viewer looks at a scan: plane, scale bar, and which side is which.
+"""How the viewer looks at a scan: plane, scale bar, slice.
 
 The camera, the canvas and their overlays moved in napari 0.9; the old places still work
 there but warn, so that each is looked up in the new place first.
@@ -8,12 +8,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtCore import QObject
-
-from napari_hydraseg.core.types import PLANES, Plane, Volume
-
-# sides of the patient at low and high index of z, y, x
-_SIDES = (("inferior", "superior"), ("anterior", "posterior"), ("right", "left"))
+from napari_hydraseg.core.types import PLANES, Plane
 
 
 def add(viewer: Any, made: list[tuple[Any, dict[str, Any], str]]) -> list[Any]:
@@ -39,7 +34,7 @@ def face(viewer: Any, plane: Plane) -> None:
     viewer.dims.ndisplay = 2
     if viewer.dims.order != order:
         viewer.dims.order = order
-    _head_up(viewer)
+    head_up(viewer)
     viewer.reset_view()
     viewer.dims.set_current_step(axis, int(viewer.dims.nsteps[axis]) // 2)
 
@@ -52,10 +47,21 @@ def shows(viewer: Any, plane: Plane) -> bool:
     return dims.ndisplay == 2 and dims.order[0] == PLANES.index(plane)
 
 
-def _head_up(viewer: Any) -> None:
+def head_up(viewer: Any) -> None:
     """Draw rows upwards where they run towards the head, downwards elsewhere."""
-    camera = getattr(viewer, "scene", viewer).camera
-    camera.orientation2d = ("up" if viewer.dims.order[-2] == 0 else "down", "right")
+    rows = viewer.dims.order[-2] - (viewer.dims.ndim - 3)
+    camera(viewer).orientation2d = ("up" if rows == 0 else "down", "right")
+
+
+def camera(viewer: Any) -> Any:
+    """Where the viewer looks from."""
+    return getattr(viewer, "scene", viewer).camera
+
+
+def text_overlay(viewer: Any) -> Any:
+    """Find the text on the canvas."""
+    new = hasattr(viewer, "canvas")
+    return viewer.canvas.overlays.text if new else viewer.text_overlay
 
 
 def show_scale_bar(viewer: Any) -> None:
@@ -74,36 +80,3 @@ def go_to_slice(viewer: Any, axis: int, index: int) -> None:
     """Show a slice."""
     if viewer.dims.ndim == 3:
         viewer.dims.set_current_step(axis, index)
-
-
-class Compass(QObject):
-    """Words on the canvas that say which side of the patient is where."""
-
-    def __init__(self, viewer: Any, parent: QObject) -> None:
-        super().__init__(parent)
-        self._viewer = viewer
-        viewer.dims.events.order.connect(self.update)
-        viewer.layers.events.removed.connect(self.update)
-
-    def update(self, event: Any = None) -> None:
-        """Write the sides for the plane that is shown, if the scan tells them."""
-        viewer = self._viewer
-        new = hasattr(viewer, "canvas")
-        overlay = viewer.canvas.overlays.text if new else viewer.text_overlay
-        words = self._words()
-        overlay.text = words
-        overlay.visible = bool(words)
-        overlay.position = "top_left"
-
-    def _words(self) -> str:
-        nouns = [ly.metadata.get("hydraseg", {}) for ly in self._viewer.layers]
-        volumes = [n["volume"] for n in nouns if isinstance(n.get("volume"), Volume)]
-        if not volumes or self._viewer.dims.ndim != 3:
-            return ""
-        if any("orientation" not in volume.known for volume in volumes):
-            return "sides not known: the file does not state them"
-        _head_up(self._viewer)
-        rows, columns = self._viewer.dims.order[-2:]
-        low, high = _SIDES[rows]
-        top = high if rows == 0 else low
-        return f"picture left = patient {_SIDES[columns][0]} · top = patient {top}"
