@@ -143,3 +143,45 @@ def test_hounsfield_units_are_left_as_they_are():
     assert grid.hounsfield(hu, WINDOW) == (hu, ())
     picture = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
     assert grid.hounsfield(picture, ZSCORE) == (picture, ())
+
+
+def framed(scan, **rule):
+    wanted = spec(
+        spacing_mm={"MR": {"mm": 1.0, **rule}},
+        intensity={"MR": {"kind": "standard"}},
+        orientation="L,A",
+    )
+    return grid.conform(scan, wanted, modality="MR")
+
+
+def test_a_frame_turns_cuts_out_the_middle_and_normalises_what_is_left():
+    scan = volume()
+    seen = framed(scan, crop=8).data
+    assert seen.shape == (3, 1, 8, 8)
+    turned = scan.data[0].swapaxes(1, 2)[:, :, ::-1].astype(np.float32)  # rows L, A
+    middle = turned[:, 11:19, 6:14]
+    expected = (middle - middle.mean()) / middle.std()
+    np.testing.assert_allclose(seen[:, 0], expected, atol=1e-5)
+
+
+def test_a_frame_as_large_as_the_slices_cuts_nothing():
+    assert framed(volume(), crop=20).data.shape == (3, 1, 30, 20)
+
+
+@pytest.mark.parametrize("align", ["edges", "first"])
+@pytest.mark.parametrize("orientation", ["L,A", "P,L", "A,R", "R,P"])
+def test_what_leaves_a_frame_is_back_in_its_place(align, orientation):
+    frame = grid.Frame((20, 30), (40, 60), orientation, align, 36)
+    labels = np.zeros((2, 20, 30), np.uint8)
+    labels[0, 9:12, 14:17] = 1
+    labels[1, 8:10, 13:18] = 1
+    inside = frame.enter_labels(labels)
+    assert inside.shape == (2, 36, 36)
+    back = frame.leave(inside[:, None].astype(np.float32), [0.0])
+    np.testing.assert_array_equal(back[:, 0] > 0.5, labels)
+
+
+def test_alignment_by_the_first_pixel_keeps_its_middle():
+    ramp = np.arange(8, dtype=np.float32)[None].repeat(4, 0)[None]
+    frame = grid.Frame((4, 8), (4, 16), align="first")
+    np.testing.assert_allclose(frame.enter(ramp)[0, 0, :15], np.arange(15) / 2)

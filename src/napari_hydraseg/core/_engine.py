@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import grid
+from .errors import WrongInput
 from .networks import MultiHead
 from .training import neighbours
 from .types import ModelSpec, Progress, Steps
@@ -62,7 +63,7 @@ def slicewise(
     for places, batch in batches(data.data, spec, device):
         with torch.inference_mode():
             for head, logits in net(batch, heads).items():
-                part = answer(logits, data.native, spec, probabilities=probabilities)
+                part = answer(logits, data.frame, spec, probabilities=probabilities)
                 parts[head].append(part)
         yield Progress(places[-1] + 1, len(data.data), "segmenting")
     return {head: _joined(answers) for head, answers in parts.items()}
@@ -99,7 +100,7 @@ def windows(
         yield Progress(done, len(places), "segmenting")
     return {
         head: answer(
-            (logits / total)[None], data.native, spec, probabilities=probabilities
+            (logits / total)[None], data.frame, spec, probabilities=probabilities
         )
         for head, logits in sums.items()
     }
@@ -122,7 +123,7 @@ def _starts(size: int, tile: int, overlap: float) -> list[int]:
 
 def answer(
     logits: Tensor,
-    native: tuple[int, ...],
+    frame: grid.Frame,
     spec: ModelSpec,
     *,
     probabilities: bool = False,
@@ -133,8 +134,8 @@ def answer(
     ----------
     logits : Tensor, shape (n, class, *size)
         At the model's size.
-    native : tuple of int
-        The scan's own size.
+    frame : Frame
+        From the scan's own slices to what the model saw.
     spec : ModelSpec
         Its threshold, if any, holds for heads of two classes.
     probabilities : bool
@@ -145,6 +146,14 @@ def answer(
     labels : ndarray of uint8, shape (n, *native)
     share : ndarray of float32, shape (n, class, *native), or None
     """
+    if logits.ndim == 2:
+        raise WrongInput(
+            "This head says one thing about a whole image; it makes no mask.",
+            "Choose another head.",
+        )
+    if not frame.plain:
+        return _answer_in_frame(logits, frame, spec, probabilities=probabilities)
+    native = frame.native
     if logits.shape[2:] != native:
         mode = "bilinear" if len(native) == 2 else "trilinear"
         logits = F.interpolate(logits, size=native, mode=mode, align_corners=False)
@@ -154,6 +163,23 @@ def answer(
         labels = logits.argmax(1)
     share = logits.softmax(1).float().cpu().numpy() if probabilities else None
     return labels.cpu().numpy().astype(np.uint8), share
+
+
+def _answer_in_frame(
+    logits: Tensor, frame: grid.Frame, spec: ModelSpec, *, probabilities: bool
+) -> Answer:
+    """Decide as `answer`, but before the way back where a threshold decides."""
+    share = logits.softmax(1).float().cpu().numpy()
+    outside = [1.0] + [0.0] * (share.shape[1] - 1)  # around what was cut out: nothing
+    yes = spec.threshold is not None and share.shape[1] == 2
+    if yes:
+        above = (share[:, 1:] > spec.threshold).astype(np.float32)
+        labels = frame.leave(above, outside[1:])[:, 0] > 0.5
+    if probabilities or not yes:
+        share = frame.leave(share, outside)
+    if not yes:
+        labels = share.argmax(1)
+    return labels.astype(np.uint8), share if probabilities else None
 
 
 def _joined(parts: Sequence[Answer]) -> Answer:

@@ -98,6 +98,11 @@ def make_job(
     )
     spacing = None if existing else _heads.spacing_for(pairs)
     spec = _heads.extended(checkpoint.spec, head, names, spacing)
+    if head in networks.classifiers(spec):
+        raise WrongInput(
+            f"The head {head!r} says one thing about a whole image; it learns no mask.",
+            "Choose another head.",
+        )
     cases = tuple(
         training.prepare(
             volume,

@@ -13,7 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from . import _engine, _holdout, grid, networks, training
-from ._job import Job, trained
+from ._job import Job, modality_of, trained
 from .augment import LIGHT, NONE, Recipe
 from .losses import IGNORE, hard_dice_counts, segmentation_loss
 from .types import Progress, Steps
@@ -289,8 +289,9 @@ def _answer(job: Job, place: Place) -> NDArray[np.uint8]:
     batch = image.to(job.device, memory_format=torch.channels_last)
     logits = job.net(batch, (job.head,))[job.head]
     volume = job.pairs[case][0]
-    native = grid.to_slices(volume.data[0], volume.plane).shape[1:]
-    labels, _ = _engine.answer(logits, native, job.spec)
+    modality = modality_of(volume, job.checkpoint, job.head)
+    frame, _ = grid.frame_of(volume, job.spec, modality=modality, head=job.head)
+    labels, _ = _engine.answer(logits, frame, job.spec)
     return np.asarray(labels[0])
 
 

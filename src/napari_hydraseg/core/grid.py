@@ -3,7 +3,8 @@
 Slice-wise models see the slices of the acquisition plane: axial slices with rows
 towards Posterior and columns towards Left, coronal and sagittal ones upright (rows
 towards Inferior). In-plane sizes are scaled with pixel edges aligned, so that the way
-back is the same scaling with the numbers exchanged.
+back is the same scaling with the numbers exchanged. A model can want another frame; see
+`_frame`.
 """
 
 from collections.abc import Mapping
@@ -12,8 +13,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import resize
 
+from ._frame import Frame as Frame
+from ._frame import scale as scale
+from ._frame import scale_labels as scale_labels
 from ._hounsfield import eight_bit_window, to_hounsfield
 from .errors import WrongInput
 from .types import PLANES, ModelSpec, Plane, Volume
@@ -31,8 +34,8 @@ class Conformed:
     ----------
     data : ndarray of float32
         Slice-wise: (slice, channel, row, column); volumetric: (1, channel, z, y, x).
-    native : tuple of int
-        Size of the last two (three) axes before scaling.
+    frame : Frame
+        How the last two (three) axes were made, and how to go back.
     plane : {"axial", "coronal", "sagittal"}
         Along which the slices were taken.
     notes : tuple of str
@@ -40,9 +43,14 @@ class Conformed:
     """
 
     data: Array
-    native: tuple[int, ...]
+    frame: Frame
     plane: Plane
     notes: tuple[str, ...] = ()
+
+    @property
+    def native(self) -> tuple[int, ...]:
+        """Size of the last two (three) axes before scaling."""
+        return self.frame.native
 
 
 def conform(
@@ -80,16 +88,41 @@ def conform(
             "State the modality, or choose another model.",
         )
     data, read_as = hounsfield(data, rule)
-    data = normalise(data, rule)
-    size, notes = target_size(volume, spec, modality=modality, head=head)
-    notes += read_as
+    as_seen = rule["kind"] == "standard"
+    if not as_seen:
+        data = normalise(data, rule)
+    frame, notes = frame_of(volume, spec, modality=modality, head=head)
     if spec.slicewise:
-        slices = np.stack([to_slices(c, volume.plane) for c in data], axis=1)
-        native = slices.shape[2:]
-        slices = scale(slices, (*slices.shape[:2], *size))
-        return Conformed(slices, native, volume.plane, notes)
-    scaled = scale(data, (len(data), *size))
-    return Conformed(scaled[None], volume.shape, volume.plane, notes)
+        data = np.stack([to_slices(c, volume.plane) for c in data])
+    seen = frame.enter(data)
+    if as_seen:
+        seen = normalise(seen, rule)
+    ready = np.ascontiguousarray(seen.swapaxes(0, 1)) if spec.slicewise else seen[None]
+    return Conformed(ready, frame, volume.plane, notes + read_as)
+
+
+def frame_of(
+    volume: Volume, spec: ModelSpec, *, modality: str, head: str | None = None
+) -> tuple[Frame, tuple[str, ...]]:
+    """Find the frame through which a model sees a scan; arguments as of `conform`.
+
+    Returns
+    -------
+    frame : Frame
+        Where the model sees what.
+    notes : tuple of str
+        Fall-backs that were taken.
+    """
+    size, notes = target_size(volume, spec, modality=modality, head=head)
+    if not spec.slicewise:
+        return Frame(volume.shape, size), notes
+    native = _in_plane(volume.shape, volume.plane)
+    rule = spacing_rule(spec, modality=modality, head=head)
+    own = rule if isinstance(rule, Mapping) else {}
+    # only axial slices have the directions that an orientation names
+    orientation = spec.orientation if volume.plane == "axial" else Frame.orientation
+    align, crop = own.get("align", "edges"), own.get("crop")
+    return Frame(native, size, orientation, align, crop), notes
 
 
 def select_channels(volume: Volume, spec: ModelSpec) -> NDArray[Any]:
@@ -132,6 +165,8 @@ def target_size(
     if rule is None:
         return tuple(shape), ()
     notes: tuple[str, ...] = ()
+    if isinstance(rule, Mapping) and "mm" in rule:
+        rule = rule["mm"]
     if not isinstance(rule, Mapping) and "spacing" not in volume.known:
         rule = spec.spacing_mm.get("unknown", {"longest": LONGEST_UNKNOWN})
         notes = (
@@ -187,7 +222,8 @@ def normalise(data: NDArray[Any], rule: Mapping[str, Any]) -> Array:
         half of the z-score over the foreground (what is above 5 % of the range; air
         would otherwise decide). ``{"kind": "percentile", "low": p, "high": q}``: these
         percentiles become -1 and 1. ``{"kind": "window", "low": a, "high": b}``: these
-        grey values (Hounsfield units) become -1 and 1.
+        grey values (Hounsfield units) become -1 and 1. ``{"kind": "standard"}``: the
+        z-score over all that the model sees (`conform` applies it last).
 
     Returns
     -------
@@ -199,6 +235,9 @@ def normalise(data: NDArray[Any], rule: Mapping[str, Any]) -> Array:
 
 def _normalise_channel(channel: NDArray[Any], rule: Mapping[str, Any]) -> Array:
     values = channel.astype(np.float32)
+    if rule["kind"] == "standard":
+        mean, deviation = values.mean(dtype=float), values.std(dtype=float)
+        return (values - np.float32(mean)) / np.float32(max(deviation, 1e-6))
     if rule["kind"] == "window":
         low, high = float(rule["low"]), float(rule["high"])
     else:
@@ -216,31 +255,6 @@ def _normalise_channel(channel: NDArray[Any], rule: Mapping[str, Any]) -> Array:
     mean = float(foreground.mean(dtype=np.float64))
     deviation = float(foreground.std(dtype=np.float64))
     return (values - np.float32(mean)) * np.float32(0.5 / max(deviation, 1e-6))
-
-
-def scale(data: NDArray[Any], shape: tuple[int, ...]) -> Array:
-    """Interpolate linearly to another size, smoothing first where it shrinks."""
-    if data.shape == shape:
-        return np.ascontiguousarray(data, dtype=np.float32)
-    # scikit-image smooths with a Gaussian of (factor - 1) / 2 along shrinking axes
-    scaled = resize(
-        data.astype(np.float32, copy=False),
-        shape,
-        order=1,
-        mode="edge",
-        anti_aliasing=True,
-        preserve_range=True,
-    )
-    return np.ascontiguousarray(scaled, dtype=np.float32)
-
-
-def scale_labels(labels: NDArray[Any], shape: tuple[int, ...]) -> NDArray[Any]:
-    """Bring labels to another size by the nearest voxel, edges aligned."""
-    for axis, (n, m) in enumerate(zip(labels.shape, shape, strict=True)):
-        if n != m:
-            places = np.minimum(((np.arange(m) + 0.5) * n / m).astype(int), n - 1)
-            labels = labels.take(places, axis)
-    return labels
 
 
 def to_slices(array: NDArray[Any], plane: Plane) -> NDArray[Any]:
