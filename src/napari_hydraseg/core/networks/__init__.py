@@ -5,7 +5,9 @@ to a multiple of it inside the network), ``SOURCE`` (paper, DOI, departures from
 ``build(in_channels, heads, **options) -> nn.Module``. The module has ``.encoder``
 (image -> list of feature maps, finest first; its ``levels()`` lists the modules that
 are run to reach each map from the one before), ``.heads`` (``nn.ModuleDict``: name ->
-decoder of that list) and ``forward(x, heads=None) -> {head: logits}``.
+decoder of that list) and ``forward(x, heads=None) -> {head: logits}``. Heads that the
+option ``classify`` names, or all where the file says ``CLASSIFIES``, answer once for
+each image.
 """
 
 from importlib import import_module
@@ -17,7 +19,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from ..errors import CorruptWeights, IncompatibleWeights, UnknownModel
+from ..errors import CorruptWeights, IncompatibleWeights, UnknownModel, WrongInput
 from ..types import Checkpoint, ModelSpec
 from ._blocks import MultiHead as MultiHead
 from ._blocks import pad_to_multiple
@@ -62,8 +64,20 @@ def build(spec: ModelSpec, *, seed: int = 0) -> MultiHead:
     -------
     MultiHead
         In training mode; ``forward(x, heads=None) -> {head: logits}``.
+
+    Raises
+    ------
+    UnknownModel
+        If there is no such network.
+    WrongInput
+        If a head has a name that no module can have.
     """
     file = module_of(spec.network)
+    for head in spec.heads:
+        if not head or "." in head or hasattr(nn.ModuleDict, head):
+            raise WrongInput(
+                f"A head cannot be called {head!r}.", "Choose another name."
+            )
     options: dict[str, Any] = dict(spec.options)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
@@ -112,6 +126,12 @@ def network(checkpoint: Checkpoint) -> MultiHead:
         }
     )
     return made.eval()
+
+
+def classifiers(spec: ModelSpec) -> frozenset[str]:
+    """Return the heads that answer once for each image instead of for each voxel."""
+    every = getattr(module_of(spec.network), "CLASSIFIES", False)
+    return frozenset(spec.heads if every else spec.options.get("classify", ()))
 
 
 def padded(x: torch.Tensor, module: MultiHead) -> torch.Tensor:

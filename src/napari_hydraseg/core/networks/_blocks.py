@@ -49,7 +49,8 @@ class MultiHead(nn.Module):
     encoder : Encoder
         Shared by all heads.
     heads : dict of str to nn.Module
-        Name -> decoder of that list, answering with logits of the image's size.
+        Name -> decoder of that list, answering with logits of the image's size, or
+        with one row of logits for each image (a head that classifies).
     stride : int
         Sides are padded to a multiple of it, and the answer cropped again.
     """
@@ -81,12 +82,27 @@ class MultiHead(nn.Module):
         Returns
         -------
         dict of str to Tensor
-            Head -> logits of shape (n, class, *size).
+            Head -> logits of shape (n, class, *size), or (n, class).
         """
         features = self.encoder(pad_to_multiple(x, self.stride))
         inside = (..., *(slice(size) for size in x.shape[2:]))
         wanted = self.heads.keys() if heads is None else heads
-        return {name: self.heads[name](features)[inside] for name in wanted}
+        answers = {name: self.heads[name](features) for name in wanted}
+        return {
+            name: logits[inside] if logits.ndim == x.ndim else logits
+            for name, logits in answers.items()
+        }
+
+
+def with_background(foreground: Tensor) -> Tensor:
+    """Put a background logit of zero first: softmax is then the sigmoid of one class.
+
+    Parameters
+    ----------
+    foreground : Tensor, shape (n, class - 1, h, w)
+        Logits of the other classes.
+    """
+    return F.pad(foreground, (0, 0, 0, 0, 1, 0))
 
 
 def normalisation(norm: Norm, channels: int, *, ndim: int) -> nn.Module:

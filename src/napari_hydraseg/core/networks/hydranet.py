@@ -2,9 +2,11 @@
 
 The family of the published HydraNet (github.com/Shirialmog/HydraNet): a DenseNet-121
 encoder and a decoder per organ. Departures: the default encoder is EfficientNet-Lite0,
-an eighth of the operations; skip connections are on (``skips=False`` is the published
-form); decoders have about 0.5 M parameters instead of 5.8 M, so that a head is cheap
-to train and to add, and use instance norm, which knows no statistics that could drift.
+an eighth of the operations; skip connections are on; decoders have about 0.5 M
+parameters instead of 5.8 M, so that a head is cheap to train and to add, and use
+instance norm, which knows no statistics that could drift. ``encoder="densenet121",
+decoders="nearest"`` is the published form, ``decoders="transposed"`` that of its
+transfer model; see `_plaindecoder`.
 """
 
 from itertools import pairwise
@@ -17,6 +19,7 @@ from torch.nn import functional as F
 from ._blocks import Encoder, MultiHead
 from ._densenet import DenseNet121
 from ._efficientnet import EfficientNetLite0
+from ._plaindecoder import PlainDecoder
 
 NDIM = 2
 STRIDE = 32
@@ -96,6 +99,7 @@ def build(
     heads: dict[str, int],
     *,
     encoder: Literal["efficientnet_lite0", "densenet121"] = "efficientnet_lite0",
+    decoders: Literal["light", "nearest", "transposed"] = "light",
     skips: bool = True,
     slices: int = 1,
 ) -> MultiHead:
@@ -109,8 +113,10 @@ def build(
         Number of classes of each head, background included.
     encoder : {"efficientnet_lite0", "densenet121"}
         Shared by all heads.
+    decoders : {"light", "nearest", "transposed"}
+        Our own, or those of the published HydraNet by how they double the size.
     skips : bool
-        Whether decoders see all feature maps.
+        Whether light decoders see all feature maps; the published ones never do.
     slices : {1, 3}
         3: each image channel comes with its two neighbouring slices (2.5-D).
 
@@ -120,8 +126,10 @@ def build(
         Takes (n, in_channels * slices, h, w).
     """
     shared: Encoder = _ENCODERS[encoder](in_channels * slices)
-    decoders: dict[str, nn.Module] = {
+    made: dict[str, nn.Module] = {
         name: Decoder(shared.channels, classes, skips=skips)
+        if decoders == "light"
+        else PlainDecoder(shared.channels[-1], classes, enlarge=decoders)
         for name, classes in heads.items()
     }
-    return MultiHead(shared, decoders, STRIDE)
+    return MultiHead(shared, made, STRIDE)
