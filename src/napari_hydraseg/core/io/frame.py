@@ -42,10 +42,17 @@ def transform_of(affine_ras: NDArray[np.float64]) -> NDArray[np.float64]:
         If a voxel size is zero.
     """
     if not np.isfinite(affine_ras).all():
-        raise SingularAffine("The scan's affine holds values that are no numbers.")
+        raise SingularAffine(
+            "The scan's affine holds values that are no numbers.",
+            "Export the scan again from the scanner's archive.",
+        )
     spacing = np.sqrt((affine_ras[:3, :3] ** 2).sum(axis=0))
     if (spacing == 0).any():
-        raise BadSpacing(f"The scan has a voxel size of 0 mm ({spacing}).")
+        shown = ", ".join(f"{size:g}" for size in spacing)
+        raise BadSpacing(
+            f"The scan has a voxel size of 0 mm ({shown}).",
+            "Export the scan again from the scanner's archive.",
+        )
     if abs(np.linalg.det(affine_ras[:3, :3] / spacing)) < 1e-6:
         raise SingularAffine(
             "The scan's affine maps the volume onto a plane.",

@@ -1,12 +1,10 @@
-"""NIfTI-1 and NIfTI-2 files: read whole and checked, written on the source's grid."""
+"""NIfTI-1, NIfTI-2 and Analyze 7.5: headers read by hand, masks written."""
 
 import gzip
-import hashlib
-import io
-import zlib
+import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Literal
 
 import nibabel as nib
 import numpy as np
@@ -17,182 +15,198 @@ from ..errors import (
     NotAVolume,
     TruncatedFile,
     UnsupportedDtype,
-    VolumeTooLarge,
+    UnsupportedShape,
 )
 from ..types import SourceGrid
+from ._geometry import geometry_of
+from ._voxels import Layout
 
-MAX_VOXELS = 2**31
 _GEOMETRY = (
     "pixdim qform_code sform_code quatern_b quatern_c quatern_d qoffset_x qoffset_y "
     "qoffset_z srow_x srow_y srow_z xyzt_units"
 ).split()
-_LOOKS_LIKE = {
-    b"\x89PNG": "a PNG image",
-    b"\xff\xd8\xff": "a JPEG image",
-    b"PK\x03\x04": "a zip archive",
-    b"<htm": "a web page",
-    b"<!DO": "a web page",
-    b"%PDF": "a PDF",
+_GREY = {  # datatype codes of the standard that hold one real number
+    2: "u1",
+    4: "i2",
+    8: "i4",
+    16: "f4",
+    64: "f8",
+    256: "i1",
+    512: "u2",
+    768: "u4",
+    1024: "i8",
+    1280: "u8",
 }
+_COLOURS = {128: 3, 2304: 4}
+_COMPLEX = {32, 1792, 2048}
+_QUAD = 1536
 
 
-def read_bytes(path: Path) -> tuple[bytes, str]:
-    """Read a file to its last byte, unpacking gzip, and take its checksum.
-
-    nibabel stops at the last voxel, so that the checksum at the end of a gzip
-    stream is never compared and a flipped bit goes unnoticed; here it is.
+def layout_of(
+    head: bytes, name: str, *, single: bool, assume_spacing_mm: float | None = None
+) -> Layout:
+    """Read the header of a NIfTI or Analyze file.
 
     Parameters
     ----------
-    path : Path
-        Any file; gzip is known by its content, not by its suffix.
+    head : bytes
+        The file's first bytes: 348 or 540 of them are needed.
+    name : str
+        Name for messages.
+    single : bool
+        Whether the voxels follow in the same file.
+    assume_spacing_mm : float, optional
+        To use where a voxel size is no size.
 
     Returns
     -------
-    content : bytes
-        The unpacked content.
-    sha256 : str
-        Digest of the file as it lies on disk.
+    Layout
+        Nothing of it is believed before `read_voxels` compared it with the file.
 
     Raises
     ------
-    NotAVolume
-        If there is no such regular file or it is empty.
-    TruncatedFile
-        If the gzip stream ends early or its checksum is wrong.
+    VolumeReadError
+        If the header cannot be used.
     """
-    if not path.is_file():
-        kind = "is no regular file" if path.exists() else "does not exist"
-        raise NotAVolume(f"{path.name} {kind}.", "Choose a scan file.")
-    raw = path.read_bytes()
-    if not raw:
-        raise NotAVolume(f"{path.name} is empty.", "Copy or export the scan again.")
-    digest = hashlib.sha256(raw).hexdigest()
-    if raw[:2] != b"\x1f\x8b":
-        return raw, digest
+    header = _header(head, name)
     try:
-        return gzip.decompress(raw), digest
-    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise TruncatedFile(
-            f"{path.name} is damaged: its compressed data end early or fail their "
-            "checksum.",
-            "Copy or export the scan again.",
-        ) from error
-
-
-def parse(
-    content: bytes, name: str
-) -> tuple[NDArray[Any], NDArray[np.float64], SourceGrid, list[str]]:
-    """Make voxels and geometry of the bytes of a NIfTI file.
-
-    Parameters
-    ----------
-    content : bytes
-        The unpacked file.
-    name : str
-        Name for messages.
-
-    Returns
-    -------
-    data : ndarray
-        Voxels in the file's order; native byte order; the stored type, or float32
-        where the header rescales.
-    affine : ndarray, shape (4, 4)
-        Voxel to mm in RAS, chosen as nibabel does (sform, then qform).
-    grid : SourceGrid
-        What is needed to write on the same grid (transform still empty).
-    notes : list of str
-        What was unusual.
-    """
-    image_class = _image_class(content, name)
-    try:
-        header = image_class.header_class.from_fileobj(io.BytesIO(content))
-        _check_size(header, content, name)
-        image = image_class.from_bytes(content)
-        affine = np.asarray(image.affine, dtype=np.float64)
-        data = _voxels(image, name)
+        with np.errstate(all="ignore"):  # absurd numbers are looked at, not computed
+            return _layout(header, name, single, assume_spacing_mm)
     except HydraSegError:
         raise
     except Exception as error:  # nibabel raises many kinds on malformed headers
         raise NotAVolume(
-            f"{name} has a NIfTI header that cannot be used ({type(error).__name__}).",
+            f"{name} has a header that cannot be used ({type(error).__name__}).",
             "Export the scan again.",
         ) from error
-    grid = SourceGrid(
-        shape=tuple(int(n) for n in data.shape),
-        transform=np.empty((0, 2)),
-        header={key: np.array(header[key]).tolist() for key in _GEOMETRY},
-        format="nifti2" if image_class is nib.Nifti2Image else "nifti1",
-    )
-    return data, affine, grid, _notes(header)
 
 
-def _image_class(content: bytes, name: str) -> type[nib.Nifti1Image]:
-    for size, image_class in ((348, nib.Nifti1Image), (540, nib.Nifti2Image)):
+def twin_of(path: Path) -> tuple[Path, Path] | None:
+    """Name header and voxel file of a pair, by the ending of one of them.
+
+    Returns
+    -------
+    tuple of Path or None
+        ``.hdr`` and ``.img``, either of them perhaps ``.gz``; None for other endings.
+    """
+    packed = ".gz" if path.name.lower().endswith(".gz") else ""
+    name = path.name[: -len(packed) or None]
+    stem, ending = name[:-4], name[-4:]
+    if ending.lower() not in (".hdr", ".img"):
+        return None
+    other = {"h": "img", "H": "IMG", "i": "hdr", "I": "HDR"}[ending[1]]
+    beside = [path.with_name(f"{stem}.{other}{gz}") for gz in (packed, "", ".gz")]
+    twin = next((file for file in beside if file.is_file()), beside[0])
+    return (path, twin) if ending.lower() == ".hdr" else (twin, path)
+
+
+def _header(head: bytes, name: str) -> Any:
+    """Make a nibabel header without its repairs, which are silent."""
+    for size in (348, 540):
         for order in ("little", "big"):
-            if content[:4] == size.to_bytes(4, order):
-                if len(content) < size:
+            if head[:4] == size.to_bytes(4, order):
+                if len(head) < size:
                     raise TruncatedFile(
-                        f"{name} ends within its header ({len(content)} bytes).",
+                        f"{name} ends within its header ({len(head)} of {size} bytes).",
                         "Copy or export the scan again.",
                     )
-                return image_class
-    looks = next((v for k, v in _LOOKS_LIKE.items() if content.startswith(k)), "")
-    raise NotAVolume(
-        f"{name} is {looks or 'no NIfTI file'}.", "Choose a .nii or .nii.gz file."
+                kind: Any = nib.Nifti1Header if size == 348 else nib.Nifti2Header
+                if size == 348 and head[344:346] not in (b"n+", b"ni"):
+                    kind = nib.AnalyzeHeader
+                endianness = "<" if order == "little" else ">"
+                return kind(head[:size], endianness=endianness, check=False)
+    raise NotAVolume(f"{name} is no NIfTI file.", "Choose a .nii or .nii.gz file.")
+
+
+def _layout(
+    header: Any, name: str, single: bool, assume_spacing_mm: float | None
+) -> Layout:
+    shape = _shape(header, name)
+    code = int(header["datatype"])
+    kind, samples = _stored(code, name)
+    order: Literal["<", ">"] = header.endianness
+    fields = {key: np.array(header[key]).tolist() for key in _GEOMETRY if key in header}
+    place = geometry_of(header, name, spacing_mm=assume_spacing_mm)
+    scaling, notes = _scaling(header, samples)
+    if code == _QUAD:
+        notes.append("Voxels of 128-bit floating point were rounded to 64.")
+    return Layout(
+        shape=shape,
+        dtype=np.dtype(kind).newbyteorder(order),
+        offset=_offset(header, name, single),
+        affine=place.affine,
+        format="nifti2" if isinstance(header, nib.Nifti2Header) else "nifti1",
+        header=fields
+        if "sform_code" in fields
+        else {**fields, "qform_code": 0, "sform_code": 0, "xyzt_units": 2},
+        known=place.known,
+        slope=scaling[0],
+        inter=scaling[1],
+        samples=samples,
+        quad=order if code == _QUAD else "",
+        notes=(*place.notes, *notes),
     )
 
 
-def _check_size(header: Any, content: bytes, name: str) -> None:
-    """Compare what the header promises with what is there, before allocating."""
+def _shape(header: Any, name: str) -> tuple[int, ...]:
     dims = [int(n) for n in header["dim"]]
-    if not 1 <= dims[0] <= 7 or any(n < 1 for n in dims[1 : dims[0] + 1]):
-        raise NotAVolume(f"{name} has impossible dimensions {dims}.")
-    voxels = 1
-    for n in dims[1 : dims[0] + 1]:
-        voxels *= n
-    if voxels > MAX_VOXELS:
-        raise VolumeTooLarge(
-            f"{name} promises {voxels:.3g} voxels; the limit is {MAX_VOXELS:.3g}.",
-            "Crop or resample the scan.",
+    if not 1 <= dims[0] <= 7:
+        raise NotAVolume(
+            f"{name} claims to have {dims[0]} dimensions.", "Export the scan again."
         )
-    wanted = voxels * header.get_data_dtype().itemsize
-    here = len(content) - int(header["vox_offset"])
-    if here < wanted:
-        raise TruncatedFile(
-            f"{name} ends early: {here} of {wanted} bytes of voxels are there.",
-            "Copy or export the scan again.",
+    shape = dims[1 : dims[0] + 1]
+    if any(n < 1 for n in shape):
+        raise UnsupportedShape(
+            f"{name} has impossible dimensions {tuple(shape)}.",
+            "Export the scan again.",
         )
+    return tuple(shape)
 
 
-def _voxels(image: Any, name: str) -> NDArray[Any]:
-    kind = image.get_data_dtype()
-    if kind.fields is not None:
-        raise UnsupportedDtype(f"{name} is a colour image.", "Choose one channel.")
-    if kind.kind == "c":
+def _stored(code: int, name: str) -> tuple[str, int]:
+    if code in _GREY:
+        return _GREY[code], 1
+    if code in _COLOURS:
+        return "u1", _COLOURS[code]
+    if code == _QUAD:
+        return "u8", 1
+    if code in _COMPLEX:
         raise UnsupportedDtype(
             f"{name} holds complex numbers.", "Export its magnitude."
         )
-    data = np.asanyarray(image.dataobj)
-    # a rescaled array arrives as float64; grey values need no more than float32
-    if data.dtype.kind == "f" and (kind.kind != "f" or data.dtype.itemsize > 4):
-        data = data.astype(np.float32)
-    native: NDArray[Any] = data.astype(data.dtype.newbyteorder("="), copy=False)
-    return native
+    raise UnsupportedDtype(
+        f"{name} holds voxels of type {code}, which is none of the standard's numbers.",
+        "Save it as int16 or float32.",
+    )
 
 
-def _notes(header: Any) -> list[str]:
-    notes = []
-    if header["qform_code"] == 0 and header["sform_code"] == 0:
-        notes.append("The file does not say how the scan is oriented.")
-    elif header["qform_code"] > 0 and header["sform_code"] > 0:
-        difference = np.abs(header.get_qform() - header.get_sform()).max()
-        if difference > 1e-2:
-            notes.append(
-                f"The two orientations in the header differ (up to {difference:.3g}); "
-                "the sform is used."
-            )
-    return notes
+def _offset(header: Any, name: str, single: bool) -> int:
+    offset = float(header["vox_offset"])
+    first = int(header.sizeof_hdr) + 4 if single else 0  # 4: which extensions follow
+    if not math.isfinite(offset) or offset != int(offset) or offset < first:
+        raise NotAVolume(
+            f"{name} says that its voxels begin at byte {offset:g}.",
+            "Export the scan again.",
+        )
+    return int(offset)
+
+
+def _scaling(header: Any, samples: int) -> tuple[tuple[float, float], list[str]]:
+    """Slope and intercept; none where the standard or common sense says so."""
+    if "scl_slope" not in header:
+        # SPM kept its scale factor in a field that Analyze leaves to anyone
+        factor = float(header["funused1"]) if "funused1" in header else 0.0
+        usable = math.isfinite(factor) and factor > 0
+        return (factor if usable else 1.0, 0.0), []
+    slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
+    if slope == 0 or math.isnan(slope) or samples > 1:
+        return (1.0, 0.0), []
+    if math.isinf(slope) or not math.isfinite(inter):
+        return (1.0, 0.0), [
+            f"The scaling in the header ({slope:g}, {inter:g}) is none; stored values "
+            "are used."
+        ]
+    return (slope, inter), []
 
 
 def write(
