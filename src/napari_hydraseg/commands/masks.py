@@ -169,7 +169,7 @@ def class_rows(found: Segmentation) -> list[dict[str, Any]]:
 
 def _save_probabilities(found: Segmentation, path: Path, *, overwrite: bool) -> None:
     """Write one float volume per class, background first, on the scan's own grid."""
-    from napari_hydraseg.core.io import frame, nifti
+    from napari_hydraseg.core.io import frame, nifti_write
 
     if found.probabilities is None or found.grid is None:
         return
@@ -182,7 +182,7 @@ def _save_probabilities(found: Segmentation, path: Path, *, overwrite: bool) -> 
     affine = frame.affine_to_file(found.affine, grid.transform, grid.shape)
     atomic_write(
         path,
-        lambda file: nifti.write(
+        lambda file: nifti_write.write(
             file, np.stack(maps, axis=-1), grid, affine, compress=True
         ),
         overwrite=overwrite,

@@ -87,6 +87,30 @@ class BadSpacing(GeometryError):
     code = "HS-312"
 
 
+class DicomSeriesError(VolumeReadError):
+    """The slices of a DICOM series make no even volume."""
+
+    code = "HS-330"
+
+
+class MissingSlices(DicomSeriesError):
+    """A series has gaps."""
+
+    code = "HS-331"
+
+
+class MixedSeries(DicomSeriesError):
+    """There is more than one series, or more than one stack of slices in it."""
+
+    code = "HS-332"
+
+
+class UnsupportedTransferSyntax(DicomSeriesError):
+    """The pixels are compressed in a way that cannot be read here."""
+
+    code = "HS-333"
+
+
 class WrongInput(HydraSegError):
     """A scan that can be read but does not suit the request (channels, modality)."""
 
@@ -211,6 +235,12 @@ class WouldOverwrite(SaveError):
     """The file is there already."""
 
     code = "HS-703"
+
+
+class WouldOverwriteSource(WouldOverwrite):
+    """The file is the scan that the result was made from."""
+
+    code = "HS-704"
 
 
 class JobError(HydraSegError):

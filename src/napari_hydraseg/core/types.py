@@ -85,12 +85,15 @@ class SourceGrid:
         Raw geometry fields of the header, by the names of the NIfTI standard.
     format : str
         "nifti1", "nifti2" or "image" (2-D picture without geometry).
+    sha256 : str
+        Digest of the scan's file, so that no mask is written over it.
     """
 
     shape: tuple[int, ...]
     transform: NDArray[np.float64]
     header: Mapping[str, Any] = field(default_factory=dict)
     format: str = "nifti1"
+    sha256: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +176,8 @@ class Segmentation:
         The grid of the scan's file, so that the mask can be written on it.
     made_by : mapping
         Provenance: model, versions, parameters, fall-backs. Empty for hand-made ones.
+    colours : mapping of int to str
+        ``#RRGGBB`` by label id, where a file or a person chose one.
     """
 
     labels: NDArray[Any]
@@ -183,6 +188,7 @@ class Segmentation:
     probabilities: NDArray[np.float32] | None = None
     grid: SourceGrid | None = None
     made_by: Mapping[str, Any] = field(default_factory=dict)
+    colours: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def spacing_mm(self) -> tuple[float, float, float]:

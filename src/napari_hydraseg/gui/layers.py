@@ -91,7 +91,7 @@ def labels_layer(
             "name": name,
             **(geometry or display(segmentation)),
             "opacity": 0.6,
-            "colormap": colours(names),
+            "colormap": colours(names, segmentation.colours),
             "features": table(segmentation, known_mm=_in_mm(geometry)),
             "metadata": {
                 "hydraseg": {
@@ -238,7 +238,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """
     from napari.layers import Labels
 
-    keep = (*GEOMETRY, "features", "metadata", "name")
+    keep = (*GEOMETRY, "features", "metadata", "name", "colormap")
     layer = Labels(data, **{k: attributes[k] for k in keep if k in attributes})
     core.save_segmentation(segmentation_of(layer), path, overwrite=True)
     return [path]

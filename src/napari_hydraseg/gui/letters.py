@@ -106,14 +106,14 @@ class Letters:
 
     def _nouns(self) -> list[tuple[Any, Volume | Segmentation]]:
         """List the layers that are shown and have a scan or labels of ours."""
-        found = []
+        found: list[tuple[Any, Volume | Segmentation]] = []
         for layer in self._viewer.layers:
             ours = layer.metadata.get("hydraseg", {})
             noun = ours.get("volume") or ours.get("segmentation")
             if noun is not None and layer.visible and layer.ndim == 3:
                 found.append((layer, noun))
         # labels lie on a scan; alone, they say where the patient's sides are
-        scans = [(ly, n) for ly, n in found if isinstance(n, Volume)]
+        scans = [pair for pair in found if isinstance(pair[1], Volume)]
         return scans or found
 
     def _now(self) -> tuple[dict[str, str], str]:

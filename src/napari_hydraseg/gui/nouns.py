@@ -18,6 +18,8 @@ from napari_hydraseg.core.errors import (
 )
 from napari_hydraseg.core.types import PLANES, Modality, Segmentation, Volume
 
+from .colours import colours_of
+
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
 
 
@@ -145,10 +147,12 @@ def segmentation_of(labels: Any, image: Any = None) -> Segmentation:
     else:
         base = Segmentation(data, _affine_of(labels))
     made_by = noun.made_by if noun is not None else {}
+    names = names_of(labels)
     return replace(
         base,
         labels=data,
-        names=names_of(labels),
+        names=names,
+        colours=colours_of(labels, names),
         probabilities=None,
         annotated=None,
         made_by=made_by,
