@@ -25,7 +25,7 @@ from .commands.scans import make_folder
 from .commands.session import remark, session
 from .commands.work import run
 from .core._figures import png_of_slice
-from .core.io import frame, nifti
+from .core.io import frame, nifti_write
 from .core.io.atomic import atomic_write, ensure_writable
 from .core.types import (
     Checkpoint,
@@ -156,7 +156,7 @@ def _sample(folder: Path, *, overwrite: bool) -> Demo:
     affine = frame.affine_to_file(volume.affine, grid.transform, grid.shape)
     atomic_write(
         folder / SCAN,
-        lambda file: nifti.write(file, data, grid, affine, compress=True),
+        lambda file: nifti_write.write(file, data, grid, affine, compress=True),
         overwrite=overwrite,
     )
     return Demo(

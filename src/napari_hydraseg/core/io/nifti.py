@@ -1,14 +1,11 @@
-"""NIfTI-1, NIfTI-2 and Analyze 7.5: headers read by hand, masks written."""
+"""NIfTI-1, NIfTI-2 and Analyze 7.5: headers read by hand."""
 
-import gzip
 import math
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
-from numpy.typing import NDArray
 
 from ..errors import (
     HydraSegError,
@@ -17,7 +14,6 @@ from ..errors import (
     UnsupportedDtype,
     UnsupportedShape,
 )
-from ..types import SourceGrid
 from ._geometry import geometry_of
 from ._voxels import Layout
 
@@ -207,49 +203,3 @@ def _scaling(header: Any, samples: int) -> tuple[tuple[float, float], list[str]]
             "are used."
         ]
     return (slope, inter), []
-
-
-def write(
-    stream: BinaryIO,
-    labels: NDArray[Any],
-    grid: SourceGrid,
-    affine_ras: NDArray[np.float64],
-    *,
-    compress: bool,
-) -> None:
-    """Write labels with a fresh header that carries geometry and nothing else.
-
-    Parameters
-    ----------
-    stream : BinaryIO
-        Where to.
-    labels : ndarray of uint8 or uint16
-        In the file's own order and shape.
-    grid : SourceGrid
-        Its raw header fields are copied bit for bit; without any, `affine_ras` is
-        written as sform.
-    affine_ras : ndarray, shape (4, 4)
-        Voxel to mm in RAS.
-    compress : bool
-        Whether to gzip.
-    """
-    # typed as Any: nibabel has no types of its own
-    image_class: Any = nib.Nifti2Image if grid.format == "nifti2" else nib.Nifti1Image
-    header = image_class.header_class()
-    header.set_data_dtype(labels.dtype)
-    header.set_data_shape(labels.shape)
-    if grid.header:
-        _copy_geometry(header, grid.header)
-        image = image_class(labels, None, header)
-    else:
-        header.set_xyzt_units("mm")
-        image = image_class(labels, affine_ras, header)
-    content = image.to_bytes()
-    # mtime 0: equal masks are equal bytes; level 1 is five times faster than 6 for
-    # masks, at little more size
-    stream.write(gzip.compress(content, 1, mtime=0) if compress else content)
-
-
-def _copy_geometry(header: Any, fields: Mapping[str, Any]) -> None:
-    for key, value in fields.items():
-        header[key] = value
