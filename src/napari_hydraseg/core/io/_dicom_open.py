@@ -1,0 +1,122 @@
+"""Opening DICOM files: unpacked, bounded, and with one net under the parser."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from ..errors import HydraSegError, TruncatedFile, VolumeReadError, VolumeTooLarge
+from ._stream import short_name
+
+MAX_BYTES = 2**33  # of one file after unpacking: as many voxels as may be, in int32
+DEFLATED = "1.2.840.10008.1.2.1.99"
+
+
+def is_dicom(path: Path) -> bool:
+    """Whether a file is DICOM by its content, also inside gzip or without preamble."""
+    try:
+        return sniff(path)
+    except OSError:
+        return False
+
+
+def sniff(path: Path) -> bool:
+    """Do what `is_dicom` does, and raise OSError if the file cannot be read."""
+    with path.open("rb") as file:
+        head = file.read(132)
+        if head[:2] == b"\x1f\x8b":
+            file.seek(0)
+            try:
+                with gzip.open(file) as unpacked:
+                    head = unpacked.read(132)
+            except (EOFError, gzip.BadGzipFile, zlib.error):
+                return False
+    if head[128:132] == b"DICM":
+        return True
+    # without preamble a file begins with group 2 or group 8 in little endian
+    return (
+        head[1:2] == b"\0"
+        and head[3:4] == b"\0"
+        and head[0] in (2, 8)
+        and (head[2] <= 0x18)
+    )
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
+    """Open a file; give its content and whether that had to be unpacked."""
+    with path.open("rb") as file:
+        head = file.read(1024)
+        file.seek(0)
+        if head[:2] == b"\x1f\x8b":
+            with gzip.open(file) as packed:
+                yield io.BytesIO(_bounded(packed, short_name(path))), True
+            return
+        if DEFLATED.encode() in head:
+            _check_deflated(file, short_name(path))
+            file.seek(0)
+        yield file, False
+
+
+def _bounded(packed: gzip.GzipFile, name: str) -> bytes:
+    content = packed.read(MAX_BYTES + 1)
+    if len(content) > MAX_BYTES:
+        raise _too_large(name)
+    return content
+
+
+def _check_deflated(file: BinaryIO, name: str) -> None:
+    """Inflate piece by piece, keeping nothing, before the parser does so at once."""
+    head = file.read(144)  # preamble, "DICM", and the length of the group that follows
+    file.seek(144 + int.from_bytes(head[140:], "little"))
+    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    piece = file.read(1 << 16)
+    while piece and not inflate.eof:
+        total += len(inflate.decompress(piece, 1 << 24))
+        if total > MAX_BYTES:
+            raise _too_large(name)
+        piece = inflate.unconsumed_tail or file.read(1 << 16)
+
+
+def _too_large(name: str) -> VolumeTooLarge:
+    return VolumeTooLarge(
+        f"{name} unpacks to more than {MAX_BYTES / 2**30:.0f} GiB.",
+        "Export the series without compression.",
+    )
+
+
+@contextmanager
+def quiet(name: str) -> Iterator[None]:
+    """Keep values of elements out of warnings, and name what cannot be read.
+
+    pydicom puts values into its warnings and raises many kinds of errors on damaged
+    files; this is the one place that catches them all.
+    """
+    import pydicom.config
+
+    try:
+        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+            warnings.simplefilter("ignore")
+            yield
+    except HydraSegError:
+        raise
+    except MemoryError as error:
+        raise VolumeTooLarge(
+            f"{name} needs more memory than there is.", "Crop or resample the scan."
+        ) from error
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise TruncatedFile(
+            f"{name} is damaged: it ends early or fails its checksum.",
+            "Copy or export the scan again.",
+        ) from error
+    except Exception as error:  # the libraries raise anything on damaged files
+        raise VolumeReadError(
+            f"{name} is DICOM that cannot be read ({type(error).__name__}).",
+            "Copy or export the scan again.",
+        ) from error

@@ -1,0 +1,113 @@
+"""DICOM that says nothing of where it lies: stills and films of ultrasound, X-rays."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import UnsupportedDtype, UnsupportedShape
+from ..types import SourceGrid, Volume
+from . import frame as frames
+from ._dicom_frames import Frame
+from ._dicom_open import quiet
+from ._dicom_pixels import decoded, digest_of, fill
+
+
+def picture(listed: Sequence[Frame], name: str, *, index: int | None = None) -> Volume:
+    """Make a volume of one slice, whose orientation is not known.
+
+    Parameters
+    ----------
+    listed : sequence of Frame
+        One, or those of a film or of several files.
+    name : str
+        Name for messages.
+    index : int, optional
+        Which frame of several; which colour of a picture.
+
+    Raises
+    ------
+    UnsupportedShape
+        If there are several and none was chosen.
+    UnsupportedDtype
+        If it is in colour and no channel was chosen.
+    """
+    notes = ["The scan does not say how it is oriented."]
+    channel = index
+    if len(listed) > 1:
+        if index is None or not 0 <= index < len(listed):
+            raise UnsupportedShape(
+                f"{name} holds {len(listed)} pictures that say nothing of their place.",
+                f"Choose one of them: index 0 to {len(listed) - 1}.",
+            )
+        notes.append(f"Picture {index} of 0 to {len(listed) - 1} was taken.")
+        channel = None
+    one = listed[index if len(listed) > 1 and index is not None else 0]
+    if one.header.number("SamplesPerPixel", 1) == 1:
+        voxels, digest = fill([one], _plain(one), name)
+    else:
+        voxels, digest, more = _grey(one, channel)
+        notes += more
+    return _as_volume(voxels, one, digest, notes)
+
+
+def _plain(one: Frame) -> Any:
+    shape = 1, one.header.number("Rows"), one.header.number("Columns")
+
+    def make(kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        array = np.empty(shape, kind)
+        return array, array.transpose(2, 1, 0)
+
+    return make
+
+
+def _grey(one: Frame, channel: int | None) -> tuple[NDArray[Any], str, list[str]]:
+    """Take the grey of a colour picture if it is grey, else the chosen channel."""
+    name = one.header.name
+    with quiet(name):
+        _, colours = next(decoded(one.header, [one.number]))
+    digest = digest_of(one.header.path)
+    if colours.ndim == 3 and (colours == colours[..., :1]).all():
+        return colours[None, ..., 0].copy(), digest, []
+    if colours.ndim == 3 and channel is not None and 0 <= channel < colours.shape[2]:
+        note = f"Colour channel {channel} was taken."
+        return colours[None, ..., channel].copy(), digest, [note]
+    raise UnsupportedDtype(
+        f"{name} is a colour picture; a grey one is needed.",
+        "Choose a channel (index 0, 1 or 2) or save it in grey.",
+    )
+
+
+def _as_volume(
+    voxels: NDArray[Any], one: Frame, digest: str, notes: list[str]
+) -> Volume:
+    """Lay it out as other pictures are: rows from the top, columns from the left."""
+    spacing = one.spacing_mm
+    _, rows, columns = voxels.shape
+    header: Any = nib.Nifti1Header()
+    header.set_data_shape((columns, rows, 1))
+    if spacing is None:
+        notes.append("A picture without millimetres: sizes are in pixels.")
+    else:
+        header["pixdim"][1:4] = spacing[1], spacing[0], 1.0
+    affine = np.asarray(header.get_best_affine(), dtype=np.float64)
+    transform = frames.transform_of(affine)
+    shape = (columns, rows, 1)
+    sizes = [float(size) for size in header["pixdim"]]
+    return Volume(
+        data=voxels[None],
+        affine=frames.affine_to_ours(affine, transform, shape),
+        known=frozenset() if spacing is None else frozenset({"spacing"}),
+        grid=SourceGrid(
+            shape=shape,
+            transform=transform,
+            header={"pixdim": sizes, "qform_code": 0, "sform_code": 0},
+            format="image",
+        ),
+        sha256=digest,
+        notes=tuple(notes),
+    )

@@ -1,0 +1,313 @@
+"""Pixels of DICOM frames, rescaled, straight into their place in one array."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, BinaryIO, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TruncatedFile, UnsupportedDtype, VolumeReadError
+from ._dicom_frames import NATIVE, Frame
+from ._dicom_headers import Header
+from ._dicom_open import opened, quiet
+from ._limits import check_size
+
+Voxels: TypeAlias = NDArray[Any]
+Wanted: TypeAlias = Mapping[int, tuple[Frame, Voxels]]
+
+_END = b"\xfe\xff\xdd\xe0"  # the item that ends compressed pixels
+_THREADS = 4  # reading, checksums and arithmetic let go of the interpreter
+# numbers that are measured, not shown: dark and bright are not swapped
+_MEASURED = ("CT", "PT")
+
+
+class _DoesNotFit(Exception):
+    """A value is outside of the integer type that was hoped for."""
+
+
+def kinds_of(frames: Sequence[Frame]) -> list[np.dtype[Any]]:
+    """Types to hold the values, smallest first: whole numbers stay whole.
+
+    Where the bits that are declared would need more than 16 but those that are used
+    may not (CT of 16 bits with an intercept of -1024), the smaller type comes first.
+    """
+    if not all(f.slope.is_integer() and f.intercept.is_integer() for f in frames):
+        return [np.dtype(np.float32)]
+    ends = [value for frame in frames for value in _declared(frame)]
+    low, high = min(ends), max(ends)
+    order: tuple[type[np.generic], ...] = (np.uint8, np.int16, np.uint16)
+    for kind in order:
+        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:  # type: ignore[type-var]  # all are integers
+            return [np.dtype(kind)]
+    wide = np.iinfo(np.int32).min <= low and high <= np.iinfo(np.int32).max
+    last = np.dtype(np.int32 if wide else np.float32)
+    small = all(f.header.number("BitsAllocated") <= 16 for f in frames)
+    return [np.dtype(np.int16), last] if small else [last]
+
+
+def _declared(frame: Frame) -> tuple[float, float]:
+    """Bounds of the values after rescaling, by the number of bits."""
+    bits = _bits(frame.header)
+    low, high = (
+        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
+        if _signed(frame)
+        else (
+            0,
+            2**bits - 1,
+        )
+    )
+    ends = (frame.slope * low, frame.slope * high)
+    return min(ends) + frame.intercept, max(ends) + frame.intercept
+
+
+def _bits(header: Header) -> int:
+    return header.number("BitsStored", header.number("BitsAllocated"))
+
+
+def _signed(frame: Frame) -> bool:
+    return frame.header.number("PixelRepresentation") == 1
+
+
+def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
+    """Read frames into an array.
+
+    Parameters
+    ----------
+    frames : sequence of Frame
+        In the order of the slices.
+    make : callable
+        Given a dtype, returns a new array and a view (column, row, slice) of it.
+    name : str
+        Name for messages.
+
+    Returns
+    -------
+    array : ndarray
+        What `make` gave, filled.
+    sha256 : str
+        Of the file; of several files, of their digests in sorted order.
+
+    Raises
+    ------
+    TruncatedFile
+        If a file ends early.
+    VolumeReadError
+        If pixels cannot be decoded.
+    """
+    header = frames[0].header
+    shape = header.number("Columns"), header.number("Rows"), len(frames)
+    for kind in kinds_of(frames):
+        check_size(shape, kind.itemsize, name)
+        array, view = make(kind)
+        files: defaultdict[Header, dict[int, tuple[Frame, Voxels]]] = defaultdict(dict)
+        for place, frame in enumerate(frames):
+            files[frame.header][frame.number] = (frame, view[:, :, place].T)
+        try:
+            return array, _digest(_read_all(files))
+        except _DoesNotFit:
+            continue
+    raise VolumeReadError(f"{name} holds values that fit no type.")
+
+
+def _read_all(files: Mapping[Header, Wanted]) -> list[str]:
+    with quiet("A slice"):
+        if len(files) == 1:
+            return [_read_file(*item) for item in files.items()]
+        with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
+            return list(pool.map(_read_file, files, files.values()))
+
+
+def _digest(digests: list[str]) -> str:
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(sorted(digests)).encode()).hexdigest()
+
+
+def _read_file(header: Header, wanted: Wanted) -> str:
+    """Read the wanted frames of a file into their planes; return its digest."""
+    with quiet(header.name):
+        if _streams(header):
+            return _stream(header, wanted)
+        for number, stored in decoded(header, sorted(wanted)):
+            frame, plane = wanted[number]
+            _settle(stored, frame, plane)
+        return digest_of(header.path)
+
+
+def _streams(header: Header) -> bool:
+    # bytes of 8-bit pixels are swapped in pairs in big endian
+    return bool(
+        header.start
+        and header.syntax in NATIVE
+        and header.number("SamplesPerPixel", 1) == 1
+        and (NATIVE[header.syntax] == "<" or header.number("BitsAllocated") > 8)
+    )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _stored_type(header: Header) -> np.dtype[Any]:
+    sign = "i" if header.number("PixelRepresentation") == 1 else "u"
+    size = header.number("BitsAllocated") // 8
+    return np.dtype(f"{NATIVE[header.syntax]}{sign}{size}")
+
+
+def _stream(header: Header, wanted: Wanted) -> str:
+    kind = _stored_type(header)
+    shape = header.number("Rows"), header.number("Columns")
+    digest, scratch = hashlib.sha256(), np.empty(shape, kind)
+    with header.path.open("rb") as file:
+        digest.update(file.read(header.start))
+        for number in range(header.frames):
+            frame, plane = wanted.get(number, (None, scratch))
+            in_place = plane.flags.c_contiguous and plane.itemsize == kind.itemsize
+            stored = (
+                plane.view(kind) if in_place and plane.dtype.kind != "f" else (scratch)
+            )
+            _read_into(file, stored, header)
+            digest.update(stored.data if stored.flags.c_contiguous else b"")
+            if frame is not None:
+                _settle(stored, frame, plane)
+        while piece := file.read(1 << 20):
+            digest.update(piece)
+    return digest.hexdigest()
+
+
+def _read_into(file: BinaryIO, stored: Voxels, header: Header) -> None:
+    got = file.readinto(stored.reshape(-1).view(np.uint8).data)  # type: ignore[attr-defined]  # files of bytes have it
+    if got != stored.nbytes:
+        raise TruncatedFile(
+            f"{header.name} ends early, or was changed while it was read.",
+            "Copy or export the scan again.",
+        )
+
+
+def decoded(header: Header, numbers: Sequence[int]) -> Iterator[tuple[int, Voxels]]:
+    """Decode frames with pydicom and its plugins.
+
+    Yields
+    ------
+    number : int
+        Place of the frame in the file.
+    stored : ndarray, shape (row, column) or (row, column, 3)
+        As stored; colours as RGB.
+    """
+    from pydicom import dcmread
+    from pydicom.pixels.utils import iter_pixels
+    from pydicom.uid import UID
+
+    name = header.name
+    with opened(header.path) as (file, _):
+        dataset = dcmread(file, force=True)
+    dataset.file_meta.TransferSyntaxUID = UID(header.syntax)
+    if header.length == -1 and not _ends(dataset.PixelData, header):
+        raise TruncatedFile(
+            f"{name} ends within its compressed pixels.",
+            "Copy or export the scan again.",
+        )
+    shape = header.number("Rows"), header.number("Columns")
+    grey = header.number("SamplesPerPixel", 1) == 1
+    arrays = iter_pixels(dataset, indices=list(numbers), raw=grey)
+    try:
+        for number, stored in zip(numbers, arrays, strict=True):
+            if stored.shape[:2] != shape:
+                raise VolumeReadError(
+                    f"{name} holds a frame of another size than its header says.",
+                    "Export the series again.",
+                )
+            yield number, stored
+    except RuntimeError as error:  # what every decoder that there is refused
+        raise VolumeReadError(
+            f"The pixels of {name} cannot be unpacked.",
+            "Export the series without compression.",
+        ) from error
+
+
+def _ends(pixels: bytes, header: Header) -> bool:
+    """Whether the item that ends compressed pixels is in the file."""
+    with opened(header.path) as (file, _):
+        content = file.read()
+    place = content.rfind(pixels[-64:]) if pixels else -1
+    return place >= 0 and _END in content[place:]
+
+
+def _settle(stored: Voxels, frame: Frame, plane: Voxels) -> None:
+    """Turn stored values into measured ones, in their place."""
+    header = frame.header
+    if stored.ndim != 2 or stored.dtype.kind not in "iu":
+        raise UnsupportedDtype(f"{header.name} is a colour picture.")
+    if not stored.dtype.isnative:
+        stored = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
+    if _streams(header) or header.syntax.endswith("1.2.5"):  # as is, or run lengths
+        stored = stored if stored.flags.writeable else stored.copy()
+        _drop_overlays(stored, header)
+    if (
+        header.text("PhotometricInterpretation") == "MONOCHROME1"
+        and header.text("Modality") not in _MEASURED
+    ):
+        mask = -1 if _signed(frame) else (1 << _bits(header)) - 1
+        stored = np.bitwise_xor(stored, np.array(mask).astype(stored.dtype))
+    if plane.dtype.kind == "f":
+        exact = np.dtype(np.float64 if stored.itemsize > 2 else np.float32)
+        plane[...] = stored.astype(exact) * frame.slope + frame.intercept
+        return
+    _check_fit(stored, frame, plane.dtype)
+    if not np.may_share_memory(stored, plane):
+        # wraps around where the stored type is wider; what follows wraps back
+        plane[...] = stored.astype(plane.dtype)
+    for value, operate in ((frame.slope, np.multiply), (frame.intercept, np.add)):
+        if value != (1 if operate is np.multiply else 0):
+            operate(plane, np.int64(value).astype(plane.dtype), out=plane)
+
+
+def _drop_overlays(stored: Voxels, header: Header) -> None:
+    """Keep the bits of the pixel, where others are used for something else."""
+    bits, total = _bits(header), stored.itemsize * 8
+    above = total - 1 - header.number("HighBit", bits - 1)
+    if bits < total and 0 <= above <= total - bits:
+        np.left_shift(stored, above, out=stored)
+        np.right_shift(stored, total - bits, out=stored)
+
+
+def _check_fit(stored: Voxels, frame: Frame, kind: np.dtype[Any]) -> None:
+    bounds = np.iinfo(kind)
+    low, high = _declared(frame)
+    if bounds.min <= low and high <= bounds.max:
+        return
+    ends = [
+        int(end) * frame.slope + frame.intercept for end in (stored.min(), stored.max())
+    ]
+    if min(ends) < bounds.min or max(ends) > bounds.max:
+        raise _DoesNotFit
+
+
+def same_pixels(first: Frame, second: Frame) -> bool:
+    """Whether two frames have equal values."""
+    if first is second:
+        return True
+    if (first.slope, first.intercept) != (second.slope, second.intercept):
+        return False
+    with quiet("A slice"):
+        return bool(np.array_equal(_one(first), _one(second)))
+
+
+def _one(frame: Frame) -> Voxels:
+    if not _streams(frame.header):
+        return next(decoded(frame.header, [frame.number]))[1]
+    shape = frame.header.number("Rows"), frame.header.number("Columns")
+    stored = np.empty(shape, _stored_type(frame.header))
+    with frame.header.path.open("rb") as file:
+        file.seek(frame.header.start + frame.number * stored.nbytes)
+        _read_into(file, stored, frame.header)
+    return stored
