@@ -132,6 +132,10 @@ def sweep_temporaries(
 
 def _checked(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = Path(os.path.realpath(path))
+    if target.is_symlink():  # what is left of links that lead in a circle
+        raise NotWritable(
+            f"{_short(target)} is a link that leads nowhere.", "Choose another name."
+        )
     if target.is_dir():
         raise NotWritable(
             f"A file name was wanted, {_short(target)} is a folder.",
@@ -175,8 +179,10 @@ def _translated(target: Path) -> Iterator[None]:
 
 
 def _short(path: Path) -> str:
-    # Messages stay on one line of at most 200 characters and show no full path.
-    name = path.name
+    # Messages stay on one line of at most 200 characters, are text whatever bytes the
+    # name consists of, and show no full path.
+    name = path.name.encode("utf-8", "replace").decode("utf-8")
+    name = "".join(c if c.isprintable() else "?" for c in name)
     return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
 
 
