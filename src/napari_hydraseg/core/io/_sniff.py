@@ -43,6 +43,8 @@ def kind_of(head: bytes) -> Kind:
     for size, magic in ((348, slice(344, 348)), (540, slice(4, 8))):
         if head[:4] in (size.to_bytes(4, "little"), size.to_bytes(4, "big")):
             version = b"1" if size == 348 else b"2"
+            if len(head) < size:
+                return "nifti"  # what is left of it
             if head[magic][:3] == b"n+" + version:
                 return "nifti"
             if head[magic][:3] == b"ni" + version:

@@ -104,11 +104,13 @@ def _pair(
     file: ScanFile, voxels: Path, index: int | None, assume_spacing_mm: float | None
 ) -> Read:
     """Read the voxels that lie beside a header."""
-    if short_name(voxels) == file.name:
-        raise NotAVolume(
-            f"{file.name} has no NIfTI magic in its header, or voxels elsewhere.",
-            "Export the scan again.",
+    if not nifti.twin_of(voxels):
+        why = (
+            "says that its voxels lie in a second file"
+            if kind_of(file.head) == "pair"
+            else "has no NIfTI magic in its header"
         )
+        raise NotAVolume(f"{file.name} {why}.", "Export the scan again.")
     layout = nifti.layout_of(
         file.head, file.name, single=False, assume_spacing_mm=assume_spacing_mm
     )
