@@ -27,8 +27,8 @@ FILES = sorted(
 # public face of core, "version" the package itself.
 FLOORS = """
 5   cli > demo
-    > commands/doctor, commands/judge, commands/library, commands/segment,
-    commands/train > commands/masks > commands/scans, commands/work > commands/session
+    > commands/convert, commands/doctor, commands/judge, commands/library,
+    commands/segment, commands/train > commands/masks > commands/scans, commands/work > commands/session
     > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
@@ -38,17 +38,20 @@ FLOORS = """
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
 3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_candidate,
-    core/_teach, core/_evidence, core/_fit > core/_run, core/_job > core/_holdout,
+    core/_teach, core/_evidence, core/_fit > core/_scores, core/_run, core/_job
+    > core/_holdout,
     core/_heads > core/inference, core/_ranks > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint > core/_reference
-2   core/convert > core/models > core/checkpoint
+2   core/convert > core/_convert_* > core/_foreign
+2   core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
     > core/io/volumes > core/io/scan > core/io/*
     > core/io/_dicom_picture, core/io/_dicom_even
-    > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_frames
-    > core/io/_dicom_headers > core/io/_dicom_open > core/io/_* > core/io/_voxels
+    > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_values,
+    core/io/_dicom_gaps > core/io/_dicom_frames > core/io/_dicom_headers
+    > core/io/_dicom_open > core/io/_* > core/io/_voxels
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
 1   core/grid > core/_hounsfield, core/_frame
 1   core/metrics > core/_surfaces > core/_overlap

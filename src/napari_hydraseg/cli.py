@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from . import __version__
+from .commands.convert import convert
 from .commands.doctor import doctor
 from .commands.judge import evaluate, shift
 from .commands.library import models
@@ -44,7 +45,17 @@ def demo(output: Path, headless: bool, overwrite: bool) -> None:
         open_window(output)
 
 
-for _verb in (segment, finetune, shift, evaluate, pretrain, models, demo, doctor):
+for _verb in (
+    segment,
+    finetune,
+    shift,
+    evaluate,
+    pretrain,
+    convert,
+    models,
+    demo,
+    doctor,
+):
     main.add_command(_verb)
 
 

@@ -39,6 +39,7 @@ _HOMES = {
         "remove_model",
     ),
     "networks": ("build", "network"),
+    "convert": ("convert",),
     "inference": ("encode", "segment"),
     "finetune": ("finetune",),
     "_model_card": ("model_card",),

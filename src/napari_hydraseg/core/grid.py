@@ -222,8 +222,9 @@ def normalise(data: NDArray[Any], rule: Mapping[str, Any]) -> Array:
         half of the z-score over the foreground (what is above 5 % of the range; air
         would otherwise decide). ``{"kind": "percentile", "low": p, "high": q}``: these
         percentiles become -1 and 1. ``{"kind": "window", "low": a, "high": b}``: these
-        grey values (Hounsfield units) become -1 and 1. ``{"kind": "standard"}``: the
-        z-score over all that the model sees (`conform` applies it last).
+        grey values (Hounsfield units) become -1 and 1. In both ``"onto": [a, b]`` puts
+        other numbers in the place of -1 and 1. ``{"kind": "standard"}``: the z-score
+        over all that the model sees (`conform` applies it last).
 
     Returns
     -------
@@ -248,7 +249,9 @@ def _normalise_channel(channel: NDArray[Any], rule: Mapping[str, Any]) -> Array:
     if high <= low:
         return np.zeros_like(values)
     if rule["kind"] != "zscore":
-        return (values - np.float32(low)) * np.float32(2 / (high - low)) - np.float32(1)
+        bottom, top = rule.get("onto", (-1, 1))
+        share = (values - np.float32(low)) * np.float32((top - bottom) / (high - low))
+        return share + np.float32(bottom)
     foreground = values[values > low + 0.05 * (high - low)]
     if not foreground.size:
         foreground = values.ravel()
