@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._dicom_gaps import whole_gaps
 from ._dicom_sort import Stack
 
 _SHIFT = 0.02  # of a pixel; slices that lie closer to their place stay as they are
@@ -66,10 +67,7 @@ def even(
 
 def _spacing(gaps: NDArray[np.float64]) -> float:
     """Take the usual distance; where slices are missing, that of the others."""
-    small = float(gaps.min())
-    times = gaps / small
-    whole = bool(np.abs(times - times.round()).max() < 0.05)
-    return small if whole else float(np.median(gaps))
+    return float(gaps.min() if whole_gaps(gaps) else np.median(gaps))
 
 
 def _placed(

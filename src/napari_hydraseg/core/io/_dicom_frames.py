@@ -91,7 +91,9 @@ def check_header(header: Header) -> None:
     rows, columns = header.number("Rows"), header.number("Columns")
     bits, samples = header.number("BitsAllocated"), header.number("SamplesPerPixel", 1)
     if rows < 1 or columns < 1:
-        raise UnsupportedShape(f"{name} has {rows} rows and {columns} columns.")
+        raise UnsupportedShape(
+            f"{name} has {rows} rows and {columns} columns.", "Export it again."
+        )
     voxels = rows * columns * header.frames
     if voxels > MAX_VOXELS:  # free memory is compared when all slices are known
         raise VolumeTooLarge(
@@ -106,7 +108,10 @@ def check_header(header: Header) -> None:
     if header.text("PhotometricInterpretation") == "PALETTE COLOR":
         raise UnsupportedDtype(f"{name} is a colour picture.", "Save it in grey.")
     if bits not in (8, 16, 32) or not 1 <= header.number("BitsStored", bits) <= bits:
-        raise UnsupportedDtype(f"{name} has pixels of {bits} bits; 8, 16 or 32 work.")
+        raise UnsupportedDtype(
+            f"{name} has pixels of {bits} bits; 8, 16 and 32 can be read.",
+            "Export it in grey.",
+        )
     _check_decoder(header.syntax, name)
     wanted = voxels * samples * bits // 8
     if header.text("PhotometricInterpretation") == "YBR_FULL_422":

@@ -181,7 +181,7 @@ def read_header(path: Path) -> Header:
         file.seek(0)
         dataset, pixels = _parse(file)
         values = {element.keyword: element.value for element in dataset}
-    meta = dataset.file_meta
+        meta = {element.keyword: element.value for element in dataset.file_meta}
     classes = {str(values.get("SOPClassUID")), str(meta.get("MediaStorageSOPClassUID"))}
     if DIRECTORY in classes:
         raise NotAVolume(f"{name} is an index of DICOM files.", "Choose its folder.")

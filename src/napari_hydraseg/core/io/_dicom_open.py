@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import logging
 import warnings
 import zlib
 from collections.abc import Iterator
@@ -91,20 +92,45 @@ def _too_large(name: str) -> VolumeTooLarge:
     )
 
 
+class DoesNotFit(Exception):
+    """A value is outside of the integer type that was hoped for."""
+
+
 @contextmanager
 def quiet(name: str) -> Iterator[None]:
-    """Keep values of elements out of warnings, and name what cannot be read.
+    """Keep values of elements out of warnings and logs; see `named` for errors.
 
-    pydicom puts values into its warnings and raises many kinds of errors on damaged
-    files; this is the one place that catches them all.
+    For the thread that calls, not for those that it starts.
     """
     import pydicom.config
 
+    def drop(record: logging.LogRecord) -> bool:
+        return False
+
+    log = logging.getLogger("pydicom")
+    log.addFilter(drop)
     try:
-        with warnings.catch_warnings(), pydicom.config.disable_value_validation():
+        with (
+            named(name),
+            warnings.catch_warnings(),
+            pydicom.config.disable_value_validation(),
+        ):
             warnings.simplefilter("ignore")
             yield
-    except HydraSegError:
+    finally:
+        log.removeFilter(drop)
+
+
+@contextmanager
+def named(name: str) -> Iterator[None]:
+    """Name what cannot be read.
+
+    The libraries raise many kinds of errors on damaged files; this is the one place
+    that catches them all.
+    """
+    try:
+        yield
+    except (HydraSegError, DoesNotFit):
         raise
     except MemoryError as error:
         raise VolumeTooLarge(
@@ -115,7 +141,7 @@ def quiet(name: str) -> Iterator[None]:
             f"{name} is damaged: it ends early or fails its checksum.",
             "Copy or export the scan again.",
         ) from error
-    except Exception as error:  # the libraries raise anything on damaged files
+    except Exception as error:
         raise VolumeReadError(
             f"{name} is DICOM that cannot be read ({type(error).__name__}).",
             "Copy or export the scan again.",

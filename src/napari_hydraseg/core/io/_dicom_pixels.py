@@ -11,68 +11,18 @@ from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
-from ..errors import TruncatedFile, UnsupportedDtype, VolumeReadError
+from ..errors import TruncatedFile, VolumeReadError
 from ._dicom_frames import NATIVE, Frame
 from ._dicom_headers import Header
-from ._dicom_open import opened, quiet
+from ._dicom_open import DoesNotFit, named, opened, quiet
+from ._dicom_values import Voxels, kinds_of, settle, streams
 from ._limits import check_size
 
-Voxels: TypeAlias = NDArray[Any]
 Wanted: TypeAlias = Mapping[int, tuple[Frame, Voxels]]
 
 _END = b"\xfe\xff\xdd\xe0"  # the item that ends compressed pixels
 _THREADS = 4  # reading, checksums and arithmetic let go of the interpreter
-# numbers that are measured, not shown: dark and bright are not swapped
-_MEASURED = ("CT", "PT")
-
-
-class _DoesNotFit(Exception):
-    """A value is outside of the integer type that was hoped for."""
-
-
-def kinds_of(frames: Sequence[Frame]) -> list[np.dtype[Any]]:
-    """Types to hold the values, smallest first: whole numbers stay whole.
-
-    Where the bits that are declared would need more than 16 but those that are used
-    may not (CT of 16 bits with an intercept of -1024), the smaller type comes first.
-    """
-    if not all(f.slope.is_integer() and f.intercept.is_integer() for f in frames):
-        return [np.dtype(np.float32)]
-    ends = [value for frame in frames for value in _declared(frame)]
-    low, high = min(ends), max(ends)
-    order: tuple[type[np.generic], ...] = (np.uint8, np.int16, np.uint16)
-    for kind in order:
-        if np.iinfo(kind).min <= low and high <= np.iinfo(kind).max:  # type: ignore[type-var]  # all are integers
-            return [np.dtype(kind)]
-    wide = np.iinfo(np.int32).min <= low and high <= np.iinfo(np.int32).max
-    last = np.dtype(np.int32 if wide else np.float32)
-    small = all(f.header.number("BitsAllocated") <= 16 for f in frames)
-    return [np.dtype(np.int16), last] if small else [last]
-
-
-def _declared(frame: Frame) -> tuple[float, float]:
-    """Bounds of the values after rescaling, by the number of bits."""
-    bits = _bits(frame.header)
-    low, high = (
-        (-(2 ** (bits - 1)), 2 ** (bits - 1) - 1)
-        if _signed(frame)
-        else (
-            0,
-            2**bits - 1,
-        )
-    )
-    ends = (frame.slope * low, frame.slope * high)
-    return min(ends) + frame.intercept, max(ends) + frame.intercept
-
-
-def _bits(header: Header) -> int:
-    return header.number("BitsStored", header.number("BitsAllocated"))
-
-
-def _signed(frame: Frame) -> bool:
-    return frame.header.number("PixelRepresentation") == 1
 
 
 def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
@@ -111,9 +61,11 @@ def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
             files[frame.header][frame.number] = (frame, view[:, :, place].T)
         try:
             return array, _digest(_read_all(files))
-        except _DoesNotFit:
+        except DoesNotFit:
             continue
-    raise VolumeReadError(f"{name} holds values that fit no type.")
+    raise VolumeReadError(
+        f"{name} holds values that fit no type.", "Export the series again."
+    )
 
 
 def _read_all(files: Mapping[Header, Wanted]) -> list[str]:
@@ -132,23 +84,13 @@ def _digest(digests: list[str]) -> str:
 
 def _read_file(header: Header, wanted: Wanted) -> str:
     """Read the wanted frames of a file into their planes; return its digest."""
-    with quiet(header.name):
-        if _streams(header):
+    with named(header.name):
+        if streams(header):
             return _stream(header, wanted)
         for number, stored in decoded(header, sorted(wanted)):
             frame, plane = wanted[number]
-            _settle(stored, frame, plane)
+            settle(stored, frame, plane)
         return digest_of(header.path)
-
-
-def _streams(header: Header) -> bool:
-    # bytes of 8-bit pixels are swapped in pairs in big endian
-    return bool(
-        header.start
-        and header.syntax in NATIVE
-        and header.number("SamplesPerPixel", 1) == 1
-        and (NATIVE[header.syntax] == "<" or header.number("BitsAllocated") > 8)
-    )
 
 
 def digest_of(path: Path) -> str:
@@ -178,7 +120,7 @@ def _stream(header: Header, wanted: Wanted) -> str:
             _read_into(file, stored, header)
             digest.update(stored.data if stored.flags.c_contiguous else b"")
             if frame is not None:
-                _settle(stored, frame, plane)
+                settle(stored, frame, plane)
         while piece := file.read(1 << 20):
             digest.update(piece)
     return digest.hexdigest()
@@ -242,56 +184,6 @@ def _ends(pixels: bytes, header: Header) -> bool:
     return place >= 0 and _END in content[place:]
 
 
-def _settle(stored: Voxels, frame: Frame, plane: Voxels) -> None:
-    """Turn stored values into measured ones, in their place."""
-    header = frame.header
-    if stored.ndim != 2 or stored.dtype.kind not in "iu":
-        raise UnsupportedDtype(f"{header.name} is a colour picture.")
-    if not stored.dtype.isnative:
-        stored = stored.byteswap(inplace=True).view(stored.dtype.newbyteorder("="))
-    if _streams(header) or header.syntax.endswith("1.2.5"):  # as is, or run lengths
-        stored = stored if stored.flags.writeable else stored.copy()
-        _drop_overlays(stored, header)
-    if (
-        header.text("PhotometricInterpretation") == "MONOCHROME1"
-        and header.text("Modality") not in _MEASURED
-    ):
-        mask = -1 if _signed(frame) else (1 << _bits(header)) - 1
-        stored = np.bitwise_xor(stored, np.array(mask).astype(stored.dtype))
-    if plane.dtype.kind == "f":
-        exact = np.dtype(np.float64 if stored.itemsize > 2 else np.float32)
-        plane[...] = stored.astype(exact) * frame.slope + frame.intercept
-        return
-    _check_fit(stored, frame, plane.dtype)
-    if not np.may_share_memory(stored, plane):
-        # wraps around where the stored type is wider; what follows wraps back
-        plane[...] = stored.astype(plane.dtype)
-    for value, operate in ((frame.slope, np.multiply), (frame.intercept, np.add)):
-        if value != (1 if operate is np.multiply else 0):
-            operate(plane, np.int64(value).astype(plane.dtype), out=plane)
-
-
-def _drop_overlays(stored: Voxels, header: Header) -> None:
-    """Keep the bits of the pixel, where others are used for something else."""
-    bits, total = _bits(header), stored.itemsize * 8
-    above = total - 1 - header.number("HighBit", bits - 1)
-    if bits < total and 0 <= above <= total - bits:
-        np.left_shift(stored, above, out=stored)
-        np.right_shift(stored, total - bits, out=stored)
-
-
-def _check_fit(stored: Voxels, frame: Frame, kind: np.dtype[Any]) -> None:
-    bounds = np.iinfo(kind)
-    low, high = _declared(frame)
-    if bounds.min <= low and high <= bounds.max:
-        return
-    ends = [
-        int(end) * frame.slope + frame.intercept for end in (stored.min(), stored.max())
-    ]
-    if min(ends) < bounds.min or max(ends) > bounds.max:
-        raise _DoesNotFit
-
-
 def same_pixels(first: Frame, second: Frame) -> bool:
     """Whether two frames have equal values."""
     if first is second:
@@ -303,7 +195,7 @@ def same_pixels(first: Frame, second: Frame) -> bool:
 
 
 def _one(frame: Frame) -> Voxels:
-    if not _streams(frame.header):
+    if not streams(frame.header):
         return next(decoded(frame.header, [frame.number]))[1]
     shape = frame.header.number("Rows"), frame.header.number("Columns")
     stored = np.empty(shape, _stored_type(frame.header))

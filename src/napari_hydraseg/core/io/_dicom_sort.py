@@ -12,22 +12,16 @@ from numpy.typing import NDArray
 from ..errors import (
     DicomSeriesError,
     GeometryError,
-    MissingSlices,
     MixedSeries,
     UnsupportedShape,
 )
 from ._dicom_frames import ORIENTATION, POSITION, SPACING, Frame
+from ._dicom_gaps import Points, evenness
 
-Points: TypeAlias = NDArray[np.float64]
 Same: TypeAlias = Callable[[Frame, Frame], bool]
 
-# Positions are rounded when they are written, some to 0.1 mm: a slice may lie off the
-# even grid by 1 % of the spacing, or 0.01 mm where that is more.
-OFF_GRID = 0.01
-OFF_GRID_MM = 0.01
-TILT_MM = 0.1  # sideways drift of a whole stack that rounding explains
 DIRECTION = 1e-4  # difference of direction cosines: 0.02 mm over 200 mm
-REGULARISE = "Export the series again, or interpolate (--regularise)."
+SAME_PLACE_MM = 1e-3  # along the normal; slices are never that thin
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +104,7 @@ def stack(
     # at a right angle to the slices: what rounding adds sideways is not real
     affine[:3, 2] = normal * ((positions[-1] - positions[0]) @ normal)
     affine[:3, 2] /= len(chosen) - 1
-    fault, more = _evenness(positions, normal, name)
+    fault, more = evenness(positions, normal, name)
     return Stack(chosen, affine, positions, fault, notes=(*notes, *more))
 
 
@@ -192,7 +186,7 @@ def _places(frames: Sequence[Frame], normal: Points) -> list[list[Frame]]:
     places: list[list[Frame]] = []
     last = -np.inf
     for item in order:
-        if heights[item] - last > OFF_GRID_MM / 10:
+        if heights[item] - last > SAME_PLACE_MM:
             places.append([])
             last = heights[item]
         places[-1].append(frames[item])
@@ -210,7 +204,8 @@ def _one_each(
     if volumes and index is not None:
         if not 0 <= index < volumes:
             raise UnsupportedShape(
-                f"{name} holds the volumes 0 to {volumes - 1}, not {index}."
+                f"{name} holds the volumes 0 to {volumes - 1}, not {index}.",
+                "Choose one of them (index).",
             )
         note = f"Volume {index} of 0 to {volumes - 1} was taken."
         return tuple(place[index] for place in places), [note]
@@ -245,63 +240,3 @@ def _thickness(frame: Frame) -> tuple[float | None, list[str]]:
         if 0 < value < np.inf:
             return value, []
     return None, ["One slice whose thickness is not known."]
-
-
-def _evenness(
-    positions: Points, normal: Points, name: str
-) -> tuple[DicomSeriesError | None, list[str]]:
-    """Compare positions with an even grid.
-
-    The grid that is used goes through the first and the last slice. Whether the slices
-    are even is told from the one that fits all best, so that a rounded end counts once.
-    """
-    count = len(positions)
-    places = np.arange(count) - (count - 1) / 2
-    step = places @ positions / (places @ places)
-    off = positions - positions.mean(axis=0) - places[:, None] * step
-    spacing = float(step @ normal)
-    tolerance = max(OFF_GRID * spacing, OFF_GRID_MM)
-    if np.abs(off @ normal).max() > tolerance:
-        return _gap_fault(positions @ normal, name), []
-    worst = float(np.sqrt((off**2).sum(axis=1)).max())
-    sideways = step - spacing * normal
-    drift = float(np.sqrt((sideways**2).sum())) * (count - 1)
-    if worst > max(tolerance, TILT_MM):
-        return DicomSeriesError(
-            f"{name}: slices lie up to {worst:.2f} mm beside a straight line.",
-            REGULARISE,
-        ), []
-    if drift > max(tolerance, TILT_MM):
-        angle = np.degrees(np.arctan2(drift, spacing * (count - 1)))
-        return DicomSeriesError(
-            f"{name} was taken with a tilted gantry: {angle:.1f}°, {drift:.1f} mm from "
-            "the first to the last slice.",
-            "Straighten it (--regularise).",
-        ), []
-    if worst > OFF_GRID_MM:
-        return None, [f"Positions of slices are rounded, by up to {worst:.2f} mm."]
-    return None, []
-
-
-def _gap_fault(heights: Points, name: str) -> DicomSeriesError:
-    gaps = np.diff(heights)
-    spacing = float(np.min(gaps))
-    times = gaps / spacing
-    if np.abs(times - times.round()).max() > 2 * OFF_GRID or times.max() < 1.5:
-        return DicomSeriesError(
-            f"The slices of {name} are {gaps.min():.3f} to {gaps.max():.3f} mm apart "
-            f"(median {np.median(gaps):.3f}).",
-            REGULARISE,
-        )
-    lost = [
-        height + spacing * (extra + 1)
-        for height, more in zip(heights, times.round().astype(int) - 1, strict=False)
-        for extra in range(min(int(more), 1000))
-    ]
-    listed = ", ".join(f"{height:.1f}" for height in lost[:4])
-    rest = f" and {len(lost) - 4} more" if len(lost) > 4 else ""
-    return MissingSlices(
-        f"{name} lacks {len(lost)} of {len(heights) + len(lost)} slices, which are "
-        f"{spacing:.2f} mm apart: at {listed} mm{rest}.",
-        REGULARISE,
-    )
