@@ -1,0 +1,75 @@
+"""The published spinal-cord networks, converted, on a scan that they never saw."""
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from napari_hydraseg.core import (
+    convert,
+    dice,
+    finish,
+    load_segmentation,
+    load_volume,
+    save_segmentation,
+    segment,
+)
+
+GREY = 2  # of the labels
+PUBLISHED = {"challenge": 0.8905, "large": 0.9088}  # the same recipe, run in Keras
+
+
+@pytest.fixture(scope="module")
+def model(data_root):
+    pytest.importorskip("h5py")
+    folder = data_root / "published_weights"
+    return lambda name: convert(folder / f"sct_gm_{name}.hdf5")
+
+
+@pytest.fixture(scope="module")
+def files(data_root):
+    folder = data_root / "spinal_cord_gm" / "extra_gm_only"
+    name = "sct_errsm_t2s_uncropped.nii.gz"
+    return folder / "images" / name, folder / "labels" / name
+
+
+def agreement(checkpoint, scan, labels):
+    found = finish(segment(load_volume(scan, modality="MR"), checkpoint))["grey_matter"]
+    return dice(load_segmentation(labels).labels == GREY, found.labels == 1)
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_the_grey_matter_is_found_as_published(name, model, files):
+    assert agreement(model(name), *files) == pytest.approx(PUBLISHED[name], abs=5e-4)
+
+
+@pytest.mark.parametrize("turned", ["PIR", "RSA", "IAL"])
+def test_a_scan_stored_another_way_gives_the_same(turned, model, files, tmp_path):
+    to = nib.orientations.axcodes2ornt(tuple(turned))
+    for path, name in zip(files, ("scan.nii.gz", "labels.nii.gz"), strict=True):
+        image = nib.load(path)
+        way = nib.orientations.ornt_transform(nib.io_orientation(image.affine), to)
+        nib.save(image.as_reoriented(way), tmp_path / name)
+    checkpoint = model("challenge")
+    scan, labels = tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz"
+    expected = PUBLISHED["challenge"]
+    assert agreement(checkpoint, scan, labels) == pytest.approx(expected, abs=0.01)
+
+
+def test_the_mask_lies_on_the_grid_of_the_file(model, files, tmp_path):
+    found = finish(segment(load_volume(files[0], modality="MR"), model("challenge")))
+    save_segmentation(found["grey_matter"], tmp_path / "mask.nii.gz")
+    mask, scan, manual = (nib.load(p) for p in (tmp_path / "mask.nii.gz", *files))
+    assert mask.shape == scan.shape
+    np.testing.assert_allclose(mask.affine, scan.affine)
+    overlap = dice(np.asarray(mask.dataobj) == 1, np.asarray(manual.dataobj) == GREY)
+    assert overlap == pytest.approx(PUBLISHED["challenge"], abs=5e-4)
+
+
+def test_probabilities_and_mask_agree(model, files):
+    volume = load_volume(files[0], modality="MR")
+    steps = segment(volume, model("challenge"), probabilities=True)
+    found = finish(steps)["grey_matter"]
+    assert found.probabilities.shape == (2, *volume.shape)
+    np.testing.assert_allclose(found.probabilities.sum(0), 1, atol=1e-5)
+    assert found.probabilities[1][found.labels == 1].min() > 0.4
+    assert found.probabilities[1][found.labels == 0].mean() < 0.01
