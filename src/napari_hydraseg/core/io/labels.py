@@ -117,6 +117,8 @@ def names_path(path: AnyPath) -> Path:
 
 def _as_labels(values: NDArray[Any], name: str) -> NDArray[Any]:
     """Make uint8, or uint16 if need be, of whole numbers."""
+    if values.dtype == np.uint8:  # always so for few labels: nothing to look for
+        return values
     kind = values.dtype.kind
     if kind not in "buif" or (kind == "f" and not (np.floor(values) == values).all()):
         raise LabelDtype(
