@@ -28,8 +28,8 @@ FILES = sorted(
 FLOORS = """
 5   cli > demo
     > commands/convert, commands/doctor, commands/judge, commands/library,
-    commands/segment, commands/train > commands/masks > commands/scans, commands/work > commands/session
-    > commands/shell > commands
+    commands/segment, commands/series, commands/train > commands/masks
+    > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
     > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar,
@@ -47,8 +47,8 @@ FLOORS = """
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
-    > core/io/volumes > core/io/scan > core/io/*
-    > core/io/_dicom_picture, core/io/_dicom_even
+    > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
+    > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even
     > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_values,
     core/io/_dicom_gaps > core/io/_dicom_frames > core/io/_dicom_headers
     > core/io/_dicom_open > core/io/_* > core/io/_voxels

@@ -16,6 +16,7 @@ from .commands.judge import evaluate, shift
 from .commands.library import models
 from .commands.scans import FILE
 from .commands.segment import segment
+from .commands.series import series
 from .commands.session import command, common, emit, overwrite_option
 from .commands.shell import Shell
 from .commands.train import finetune, pretrain
@@ -54,6 +55,7 @@ for _verb in (
     convert,
     models,
     demo,
+    series,
     doctor,
 ):
     main.add_command(_verb)

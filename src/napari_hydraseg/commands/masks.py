@@ -19,6 +19,8 @@ from napari_hydraseg.core.io import names_path
 from napari_hydraseg.core.io.atomic import atomic_write, ensure_writable
 from napari_hydraseg.core.types import Checkpoint, Segmentation, Steps, Volume
 
+EXPORTS = {"seg.nrrd": ".seg.nrrd", "dicom-seg": "_seg.dcm"}
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -30,6 +32,7 @@ class Wanted:
     probabilities: bool = False
     device: str = "auto"
     overwrite: bool = False
+    exports: tuple[str, ...] = ()
     reading: Mapping[str, Any] = field(default_factory=dict)
 
     def steps(
@@ -57,6 +60,8 @@ class Wanted:
         }
         if self.probabilities:
             files["probabilities"] = self.folder / f"{case}_{head}_probabilities.nii.gz"
+        for kind in self.exports:
+            files[kind] = self.folder / f"{case}_{head}{EXPORTS[kind]}"
         return files
 
     def all_files(
@@ -104,6 +109,39 @@ def save_mask(
         lambda file: file.write(text.encode()),
         overwrite=wanted.overwrite,
     )
+
+
+def save_exports(
+    found: Segmentation, files: Mapping[str, Path], source: Path, wanted: Wanted
+) -> None:
+    """Write a mask for 3D Slicer or for an archive, where that was asked for.
+
+    Parameters
+    ----------
+    found : Segmentation
+        One head's answer.
+    files : mapping of str to Path
+        From `Wanted.files`.
+    source : Path
+        The scan; of a DICOM series its folder.
+    wanted : Wanted
+        What was asked for.
+    """
+    if not wanted.exports:
+        return
+    from napari_hydraseg.core.io import export
+
+    if "seg.nrrd" in files:
+        export.save_seg_nrrd(found, files["seg.nrrd"], overwrite=wanted.overwrite)
+    if "dicom-seg" in files:
+        export.save_dicom_seg(
+            found,
+            files["dicom-seg"],
+            source=source,
+            series=wanted.reading.get("series"),
+            index=wanted.reading.get("index"),
+            overwrite=wanted.overwrite,
+        )
 
 
 def provenance(found: Segmentation, volume: Volume, wanted: Wanted) -> dict[str, Any]:

@@ -59,7 +59,13 @@ def reading(function: Function) -> Function:
             ("--index",),
             {"type": int, "metavar": "N", "help": "Volume of a 4-D file, from 0."},
         ),
-        (("--series",), {"metavar": "UID", "help": "DICOM series to read."}),
+        (
+            ("--series",),
+            {
+                "metavar": "UID|NUMBER",
+                "help": "DICOM series to read; see `hydraseg series`.",
+            },
+        ),
         (
             ("--modality",),
             {"type": click.Choice(MODALITIES), "help": "What NIfTI does not tell."},
@@ -140,12 +146,12 @@ def _told_apart(found: Sequence[Scan]) -> list[Scan]:
 
 
 def _is_series(folder: Path) -> bool:
+    if (folder / "DICOMDIR").is_file():
+        return True
+    from napari_hydraseg.core.io.dicom import is_dicom
+
     files = sorted(file for file in folder.iterdir() if file.is_file())
-    for file in files[:SERIES_PROBE]:
-        with file.open("rb") as opened:
-            if opened.read(132)[128:] == b"DICM":
-                return True
-    return False
+    return any(is_dicom(file) for file in files[:SERIES_PROBE])
 
 
 def stem(path: Path) -> str:

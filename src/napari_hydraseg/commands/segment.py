@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from napari_hydraseg import core
+from napari_hydraseg.core.errors import NotAVolume
 
 from .scans import FILE, Scan, keep_apart, make_folder, reading, scans
 from .session import command, emit, model_option, overwrite_option, remark, session
@@ -25,13 +26,20 @@ if TYPE_CHECKING:
 @click.option("--head", "heads", multiple=True, metavar="NAME", help="Repeatable.")
 @click.option("--probabilities", is_flag=True, help="Save the soft answer too.")
 @click.option("--overlap", type=click.FloatRange(0, 0.9), default=0.5)
+@click.option(
+    "--export",
+    "exports",
+    multiple=True,
+    type=click.Choice(["seg.nrrd", "dicom-seg"]),
+    help="Write the mask for 3D Slicer or an archive too. Repeatable.",
+)
 @overwrite_option
 @reading
 def segment(scan: tuple[str, ...], output: Path, model: str, **options: Any) -> int:
     """Segment scans: a mask per scan and head, and how it was made beside it.
 
-    SCAN is a file, a folder (every scan in it), or channels of one scan as in
-    FLAIR=a.nii.gz,T1=b.nii.gz. Pictures give a PNG mask, scans NIfTI.
+    SCAN is a file, a folder (one DICOM series, or every scan in it), or channels of
+    one scan as in FLAIR=a.nii.gz,T1=b.nii.gz. Pictures give a PNG mask, scans NIfTI.
     """
     from .masks import Wanted
 
@@ -60,12 +68,21 @@ def segment(scan: tuple[str, ...], output: Path, model: str, **options: Any) -> 
     return batch.exit_status
 
 
+def _is_dicom(volume: core.Volume) -> bool:
+    return volume.grid is not None and volume.grid.format == "dicom"
+
+
 def _segment_one(
     scan: Scan, checkpoint: core.Checkpoint, wanted: Wanted, listed: list[Scan]
 ) -> list[tuple[dict[str, Any], str]]:
-    from .masks import class_rows, save_mask
+    from .masks import class_rows, save_exports, save_mask
 
     volume = scan.load()
+    if "dicom-seg" in wanted.exports and not _is_dicom(volume):
+        raise NotAVolume(
+            f"{volume.source} is no DICOM series: there is none to refer to.",
+            "Leave --export dicom-seg out.",
+        )
     targets = wanted.all_files(scan.case, volume, checkpoint)
     keep_apart(targets, [path for other in listed for path in other.paths])
     wanted.ensure_writable(targets)
@@ -73,6 +90,7 @@ def _segment_one(
     for head, found in run(wanted.steps(volume, checkpoint), scan.case).items():
         files = wanted.files(scan.case, head, volume)
         save_mask(found, volume, files, wanted)
+        save_exports(found, files, scan.paths[0], wanted)
         fallbacks = [str(text) for text in found.made_by.get("fallbacks", ())]
         notes += fallbacks
         row = {

@@ -30,6 +30,7 @@ _HOMES = {
         "load_volume",
         "save_segmentation",
     ),
+    "io.export": ("save_dicom_seg", "save_seg_nrrd"),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),
     "models": (
         "add_model",

@@ -2,28 +2,28 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import MixedSeries, NotAVolume
+from ..errors import GeometryError, NotAVolume
 from ..types import Modality, SourceGrid, Volume
 from . import frame as frames
+from ._dicom_choice import Series, headers_of, series_in
 from ._dicom_even import even
 from ._dicom_frames import Frame, check_header, frames_of
-from ._dicom_headers import Header, headers_in, read_header
-from ._dicom_open import is_dicom, quiet
+from ._dicom_headers import Header
+from ._dicom_open import is_dicom, opened, quiet
 from ._dicom_picture import picture
 from ._dicom_pixels import fill, same_pixels
 from ._dicom_sort import Stack, check_geometry, stack
 from ._stream import short_name
 
-__all__ = ["Series", "is_dicom", "read_series", "series_in"]
+__all__ = ["Series", "is_dicom", "read_series", "series_in", "sources_of"]
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 _MODALITIES: dict[str, Modality] = {
@@ -33,40 +33,6 @@ _MODALITIES: dict[str, Modality] = {
     "CR": "XR",
     "DX": "XR",
 }
-
-
-@dataclass(frozen=True)
-class Series:
-    """One row of the table of series; nothing in it is about a person.
-
-    Attributes
-    ----------
-    number : int
-        Place in the table, from 1; `read_series` takes it too.
-    description, modality : str
-        As the scanner wrote them; "" where it did not.
-    size : str
-        Columns x rows x slices.
-    uid : str
-        Series Instance UID.
-    """
-
-    number: int
-    description: str
-    modality: str
-    size: str
-    uid: str
-
-
-def series_in(folder: Path) -> list[Series]:
-    """List the DICOM series of a folder.
-
-    Raises
-    ------
-    NotAVolume
-        If there is none.
-    """
-    return _table(_groups(headers_in(folder)[0]))
 
 
 def read_series(
@@ -112,11 +78,7 @@ def read_series(
         If a file is damaged, compressed without a decoder, or too large.
     """
     name = short_name(folder)
-    if folder.is_dir():
-        found, skipped = headers_in(folder)
-        headers = _chosen(_groups(found), series, name)
-    else:
-        headers, skipped = [read_header(folder)], 0
+    headers, skipped = headers_of(folder, series)
     notes = tuple(dict.fromkeys(note for header in headers for note in header.notes))
     if skipped:
         notes = (*notes, f"{skipped} DICOM files are no images and were left out.")
@@ -136,79 +98,77 @@ def read_series(
     )
 
 
+def sources_of(
+    path: Path,
+    *,
+    elements: Sequence[str],
+    series: str | None = None,
+    index: int | None = None,
+) -> tuple[list[Any], list[int], NDArray[np.float64]]:
+    """Describe the slices of a series for what is made of them.
+
+    Parameters
+    ----------
+    path : Path
+        A folder of slices, or one file.
+    elements : sequence of str
+        Keywords of the elements to read; no others are.
+    series : str, optional
+        As in `read_series`.
+    index : int, optional
+        As in `read_series`.
+
+    Returns
+    -------
+    datasets : list of Dataset
+        One per file, in the order of the slices, without pixels.
+    order : list of int
+        For each slice of the volume its place among the frames of all data sets.
+    affine_lps : ndarray, shape (4, 4)
+        Index (column, row, slice) to mm in LPS.
+
+    Raises
+    ------
+    DicomSeriesError
+        If the slices are no even stack.
+    GeometryError
+        If they do not say where they lie.
+    """
+    from pydicom import dcmread
+
+    name = short_name(path)
+    headers, _ = headers_of(path, series)
+    with quiet(name):
+        listed = [one for header in headers for one in _checked(header)]
+        if not check_geometry(listed, name):
+            raise GeometryError(f"{name} does not say where it lies.", "Save a PNG.")
+        found = stack(listed, name, same=same_pixels, index=index)
+        if found.fault is not None:
+            raise found.fault
+        files = list(dict.fromkeys(frame.header for frame in found.frames))
+        if len(files) > 1 and any(header.frames > 1 for header in files):
+            raise NotAVolume(
+                f"{name} is in several files of many frames.", "Join them."
+            )
+        datasets = []
+        for header in files:
+            with opened(header.path) as (file, _):
+                datasets.append(
+                    dcmread(
+                        file,
+                        stop_before_pixels=True,
+                        force=True,
+                        specific_tags=list(elements),
+                    )
+                )
+    single = len(files) == 1
+    order = [one.number if single else n for n, one in enumerate(found.frames)]
+    return datasets, order, found.affine_lps
+
+
 def _checked(header: Header) -> list[Frame]:
     check_header(header)
     return frames_of(header)
-
-
-def _groups(headers: Sequence[Header]) -> list[list[Header]]:
-    """Gather headers by series, in the order of the series' numbers."""
-    series: defaultdict[str, list[Header]] = defaultdict(list)
-    for header in headers:
-        series[header.text("SeriesInstanceUID")].append(header)
-    with quiet("A series"):
-        return sorted(
-            series.values(),
-            key=lambda group: (
-                group[0].number("SeriesNumber"),
-                group[0].text("SeriesInstanceUID"),
-            ),
-        )
-
-
-def _table(groups: Sequence[Sequence[Header]]) -> list[Series]:
-    rows = []
-    with quiet("A series"):
-        for place, group in enumerate(groups):
-            first = group[0]
-            slices = sum(header.frames for header in group)
-            size = f"{first.number('Columns')} x {first.number('Rows')} x {slices}"
-            rows.append(
-                Series(
-                    place + 1,
-                    first.text("SeriesDescription")[:64],
-                    first.text("Modality")[:16],
-                    size,
-                    first.text("SeriesInstanceUID"),
-                )
-            )
-    return rows
-
-
-def _chosen(groups: list[list[Header]], series: str | None, name: str) -> list[Header]:
-    table = _table(groups)
-    if series is None and len(groups) == 1:
-        return groups[0]
-    if series is None:
-        raise MixedSeries(
-            f"{name} holds {len(groups)} series: {_listed(table)}.",
-            "Choose one (--series NUMBER).",
-        )
-    wanted = series.strip().casefold()
-    for names in (
-        [row.uid for row in table],
-        [str(row.number) for row in table],
-        [row.description.casefold() for row in table],
-    ):
-        if names.count(wanted) == 1:
-            return groups[names.index(wanted)]
-    raise NotAVolume(
-        f"{name} has no such series; it holds {_listed(table)}.",
-        "Choose one (--series NUMBER).",
-    )
-
-
-def _listed(table: Sequence[Series]) -> str:
-    """Name series in the space that a message has."""
-    words: list[str] = []
-    for row in table:
-        size = row.size.replace(" ", "")
-        word = f"{row.number}: {row.description[:16]} {row.modality} {size}"
-        word = " ".join(word.split())
-        if sum(map(len, words)) + len(word) > 80:
-            return ", ".join([*words, "…"])
-        words.append(word)
-    return ", ".join(words)
 
 
 def _volume(
@@ -275,7 +235,7 @@ def _assembled(
     volume = Volume(
         data=voxels[None],
         affine=frames.affine_to_ours(affine_ras, transform, shape),
-        grid=SourceGrid(shape=shape, transform=transform),
+        grid=SourceGrid(shape=shape, transform=transform, format="dicom"),
         sha256=digest,
     )
     plane = frames.acquisition_plane(volume.shape, volume.spacing_mm)
