@@ -33,7 +33,8 @@ FLOORS = """
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
     > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar,
-    gui/letters > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
+    gui/letters, gui/reading
+    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
     > gui/nouns > gui/colours > gui
 4.5 core
 4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
@@ -50,7 +51,7 @@ FLOORS = """
     > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
     > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even
     > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_values,
-    core/io/_dicom_gaps > core/io/_dicom_frames > core/io/_dicom_headers
+    core/io/_dicom_gaps, core/io/_dicom_jpeg > core/io/_dicom_frames > core/io/_dicom_headers
     > core/io/_dicom_open > core/io/_* > core/io/_voxels
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
 1   core/grid > core/_hounsfield, core/_frame

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 import warnings
 from dataclasses import replace
 from pathlib import Path
@@ -261,6 +262,57 @@ def test_grey_values_in_a_file_called_mask_open_as_an_image(tmp_path, saved):
     assert layers.get_reader(str(path))(str(path))[0][2] == "image"
     with pytest.raises(LabelDtype):
         layers.open_file(path, kind="labels")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.NII.GZ", "a.mgz", "a.nrrd", "a.mha", "a.img", "1.dcm"]
+)
+def test_scans_of_every_format_are_offered_to_napari(name):
+    assert layers.get_reader(name) is not None
+
+
+def test_a_folder_is_read_only_if_dicom_lies_in_it(tmp_path):
+    assert layers.get_reader(str(tmp_path)) is None
+    (tmp_path / "notes.txt").write_text("nothing to see")
+    assert layers.get_reader(str(tmp_path)) is None
+    (tmp_path / "IM0001").write_bytes(bytes(128) + b"DICM")
+    assert layers.get_reader(str(tmp_path)) is not None
+    assert layers.get_reader(str(tmp_path / "none")) is None
+
+
+def test_napari_hears_quickly_that_a_folder_is_none_of_ours(tmp_path):
+    for number in range(300):
+        (tmp_path / f"{number}.zarr").write_bytes(bytes(1000))
+    layers.get_reader(str(tmp_path))
+    start = time.process_time()
+    assert layers.get_reader(str(tmp_path)) is None
+    assert time.process_time() - start < 0.01
+
+
+def test_the_manifest_claims_what_the_reader_reads():
+    from npe2 import PluginManifest
+
+    claimed = PluginManifest.from_distribution("napari-hydraseg").contributions.readers
+    (reader,) = claimed
+    assert reader.accepts_directories
+    assert {p.removeprefix("*") for p in reader.filename_patterns} == set(
+        layers.SUFFIXES
+    )
+
+
+def test_colours_of_a_file_are_shown_and_colours_of_a_layer_are_saved(mask, tmp_path):
+    chosen = replace(mask, colours={1: "#123456"})
+    core.save_segmentation(chosen, tmp_path / "a_seg.nii.gz")
+    (made,) = layers.layers_of(
+        layers.open_file(tmp_path / "a_seg.nii.gz"), name="a_seg"
+    )
+    layer = Labels(made[0], **made[1])
+    shown = np.rint(255 * np.asarray(layer.get_color(1))[:3]).astype(int)
+    assert shown.tolist() == [0x12, 0x34, 0x56]
+    data, attributes, _ = layer.as_layer_data_tuple()
+    layers.write_labels(str(tmp_path / "b_seg.nii.gz"), data, attributes)
+    again = core.load_segmentation(tmp_path / "b_seg.nii.gz")
+    assert (again.names, again.colours) == ({1: "blood"}, {1: "#123456"})
 
 
 def test_plain_pictures_are_left_to_napari():

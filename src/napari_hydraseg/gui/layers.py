@@ -8,7 +8,9 @@ one. The true, possibly oblique affine stays in the noun, in
 
 from __future__ import annotations
 
+import itertools
 import math
+import os
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,7 +20,7 @@ import numpy as np
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import LabelDtype, UnknownLabelId
-from napari_hydraseg.core.types import Modality, Segmentation, Volume
+from napari_hydraseg.core.types import Segmentation, Volume
 
 from .colours import colours
 from .nouns import GEOMETRY, segmentation_of
@@ -29,6 +31,9 @@ LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 _CT_WINDOW = (-160.0, 240.0)  # usual soft-tissue window in HU
 _LABEL_NAME = re.compile(
     r"(^|[-_. ])(d?seg|segmentation|labels?|masks?|manual|truth)$", re.IGNORECASE
+)
+SUFFIXES = tuple(
+    ".nii .nii.gz .hdr .img .mgh .mgz .nrrd .nhdr .mha .mhd .dcm .ima".split()
 )
 _LABEL_FOLDERS = ("labels", "labelstr", "labelsts", "masks")
 
@@ -176,26 +181,27 @@ def stem(name: str) -> str:
 
 
 def open_file(
-    path: Path, *, kind: str = "auto", modality: Modality | None = None
+    path: Path, *, kind: str = "auto", **reading: Any
 ) -> Volume | Segmentation:
     """Read a file; as labels where its name says so and its values allow it.
 
     Parameters
     ----------
     path : Path
-        A NIfTI file or a grey picture.
+        A scan file, or a folder of DICOM slices.
     kind : {"auto", "image", "labels"}
         What it holds.
-    modality : {"MR", "CT", "US", "XR"}, optional
-        What made the scan.
+    **reading
+        Options of `core.load_volume`.
     """
-    if kind == "labels" or (kind == "auto" and looks_like_labels(path)):
+    named = kind == "auto" and looks_like_labels(path) and not path.is_dir()
+    if kind == "labels" or named:
         try:
             return core.load_segmentation(path)
         except (LabelDtype, UnknownLabelId):
             if kind == "labels":
                 raise
-    return core.load_volume(path, modality=modality)
+    return core.load_volume(path, **reading)
 
 
 def layers_of(noun: Volume | Segmentation, *, name: str) -> list[LayerData]:
@@ -206,11 +212,29 @@ def layers_of(noun: Volume | Segmentation, *, name: str) -> list[LayerData]:
 
 
 def get_reader(path: str | list[str]) -> Callable[[Any], list[LayerData]] | None:
-    """Offer the reader for NIfTI files and None for others, by name alone."""
+    """Offer the reader for scans: by name alone for files, by a look into folders."""
     paths = [path] if isinstance(path, str) else list(path)
-    if not all(str(p).lower().endswith((".nii", ".nii.gz")) for p in paths):
+    if not paths or not all(_may_read(Path(p)) for p in paths):
         return None
     return _read
+
+
+def _may_read(path: Path) -> bool:
+    if path.is_dir():
+        return holds_dicom(path)
+    return path.name.lower().endswith(SUFFIXES)
+
+
+def holds_dicom(folder: Path) -> bool:
+    """Whether a folder's first files are DICOM; napari asks at any folder."""
+    from napari_hydraseg.core.io.dicom import is_dicom
+
+    try:
+        with os.scandir(folder) as entries:
+            first = list(itertools.islice((e for e in entries if e.is_file()), 12))
+    except OSError:
+        return False
+    return any(e.name == "DICOMDIR" or is_dicom(Path(e.path)) for e in first)
 
 
 def _read(path: str | list[str]) -> list[LayerData]:

@@ -1,4 +1,4 @@
-"""Step 1: open a scan or labels, or the synthetic sample."""
+"""Step 1: open a scan, a DICOM series or labels, or the synthetic sample."""
 
 from __future__ import annotations
 
@@ -7,21 +7,32 @@ from typing import Any
 
 import napari.viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QCheckBox, QComboBox, QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import (
+    QCheckBox,
+    QComboBox,
+    QFileDialog,
+    QLabel,
+    QSpinBox,
+    QVBoxLayout,
+    QWidget,
+)
 
-from napari_hydraseg import core
-from napari_hydraseg.core.types import Modality, Progress, Segmentation, Steps, Volume
+from napari_hydraseg.core.types import Segmentation, Steps, Volume
 
 from . import layers, view
 from .choosers import ModalityBox
 from .form import button, named, rows, text
 from .jobbar import JobBar
 from .letters import Letters
+from .reading import Found, folder_steps, load_steps
 
 _KINDS = {"auto": "By the file's name", "image": "Scan", "labels": "Labels"}
-_FILTER = (
-    "Scans and labels (*.nii *.nii.gz *.png *.jpg *.jpeg *.tif *.tiff *.bmp);;"
-    "All files (*)"
+_PICTURES = "*.png *.jpg *.jpeg *.tif *.tiff *.bmp"
+_FILTER = ";;".join(
+    (
+        f"Scans and labels ({' '.join(f'*{s}' for s in layers.SUFFIXES)} {_PICTURES})",
+        "All files (*)",
+    )
 )
 
 
@@ -61,6 +72,37 @@ class LoadWidget(QWidget):
             label="Several files are channels of one scan",
             tip="For instance FLAIR and T1 of the same patient on the same grid",
         )
+        self.resample = named(
+            QCheckBox("Bring them onto the grid of the first"),
+            "load.resample",
+            label="Bring channels onto the grid of the first",
+            tip="Interpolates the further files where they lie on another grid",
+        )
+        self.resample.setVisible(False)
+        self.channels.toggled.connect(self.resample.setVisible)
+        self.regularise = named(
+            QCheckBox("Interpolate missing, uneven or tilted slices"),
+            "load.regularise",
+            label="Interpolate missing, uneven or tilted slices",
+            tip="Of a DICOM series; without it such a series is refused. The scan's "
+            "notes say what was interpolated.",
+        )
+        self.index = named(
+            QSpinBox(),
+            "load.index",
+            label="Number of the volume or channel",
+            tip="Which volume of a file that holds several, or which channel of a "
+            "colour picture; counted from 0",
+        )
+        self.index.setRange(-1, 9999)
+        self.index.setSpecialValueText("the only one")
+        self.index.setValue(-1)
+        self.series = named(
+            QComboBox(),
+            "load.series",
+            label="Series of the folder",
+            tip="What the scanner called each series, its kind and its size",
+        )
         self.bar = JobBar(
             "load", "Open a scan…", tip="Choose one or more files", control="open"
         )
@@ -73,8 +115,21 @@ class LoadWidget(QWidget):
         form = rows(column)
         form.addRow("Kind of scan", self.modality)
         form.addRow("Open as", self.kind)
+        form.addRow("Volume", self.index)
         column.addWidget(self.channels)
+        column.addWidget(self.resample)
+        column.addWidget(self.regularise)
         column.addWidget(self.bar)
+        column.addWidget(
+            button(
+                "Open a folder of DICOM slices…",
+                "load.folder",
+                "Choose the folder of one or more series",
+                self._choose_folder,
+            )
+        )
+        self._several = self._chooser()
+        column.addWidget(self._several)
         column.addWidget(text("Nothing at hand? Try the program's own example:"))
         column.addWidget(
             button(
@@ -85,6 +140,42 @@ class LoadWidget(QWidget):
             )
         )
         column.addStretch(1)
+
+    def _chooser(self) -> QWidget:
+        """Make the choice between the series of a folder; hidden until there is one."""
+        made = QWidget()
+        column = QVBoxLayout(made)
+        column.setContentsMargins(0, 0, 0, 0)
+        column.addWidget(QLabel("This folder holds several series:"))
+        column.addWidget(self.series)
+        column.addWidget(
+            button(
+                "Open this series",
+                "load.open_series",
+                "Read the series that is chosen above",
+                lambda: self.open_folder(self._folder, self.series.currentData()),
+            )
+        )
+        made.hide()
+        return made
+
+    def open_folder(self, folder: Path, series: str | None = None) -> None:
+        """Open a DICOM series, or list those of a folder that holds several.
+
+        Parameters
+        ----------
+        folder : Path
+            The folder.
+        series : str, optional
+            Series Instance UID.
+        """
+        self._folder = folder
+        reading = self._reading()
+        self.bar.start(
+            lambda: folder_steps(folder, series, reading),
+            self._show_folder,
+            title="Opening",
+        )
 
     def open_paths(self, paths: list[Path]) -> None:
         """Open files as the form says.
@@ -112,18 +203,44 @@ class LoadWidget(QWidget):
         chosen, _ = QFileDialog.getOpenFileNames(self, "Open a scan", "", _FILTER)
         self.open_paths([Path(path) for path in chosen])
 
-    def _gather(self) -> Steps[list[tuple[str, Volume | Segmentation]]]:
+    def _choose_folder(self) -> None:
+        chosen = QFileDialog.getExistingDirectory(self, "Open a folder of DICOM slices")
+        if chosen:
+            self.open_folder(Path(chosen))
+
+    def _reading(self) -> dict[str, Any]:
+        index = self.index.value()
+        return {
+            "modality": self.modality.modality(),
+            "index": None if index < 0 else index,
+            "regularise": self.regularise.isChecked(),
+        }
+
+    def _gather(self) -> Steps[Found]:
         return load_steps(
             self._paths,
             kind=self.kind.currentData(),
-            modality=self.modality.modality(),
             channels=self.channels.isChecked() and len(self._paths) > 1,
+            resample=self.resample.isChecked(),
+            reading=self._reading(),
         )
 
     def _run(self) -> None:
+        self._several.hide()
         self.bar.start(self._gather, self._show, title="Opening")
 
-    def _show(self, found: list[tuple[str, Volume | Segmentation]]) -> None:
+    def _show_folder(self, found: list[Any]) -> None:
+        if found and not isinstance(found[0], tuple):
+            self.series.clear()
+            for one in found:
+                words = " · ".join(filter(None, (one.description, one.modality)))
+                self.series.addItem(f"{one.number}: {words} · {one.size}", one.uid)
+            self._several.show()
+            self.bar.say(f"The folder holds {len(found)} series. Choose one.")
+            return
+        self._show(found)
+
+    def _show(self, found: Found) -> None:
         for name, noun in found:
             made = view.add(self.viewer, layers.layers_of(noun, name=name))
             if isinstance(noun, Volume):
@@ -151,36 +268,3 @@ class LoadWidget(QWidget):
             grid = f"{size} pixels of unknown size"
         kind = noun.modality or "kind of scan not stated"
         return " ".join([f"{noun.source}: {grid}, {kind}.", *noun.notes])
-
-
-def load_steps(
-    paths: list[Path], *, kind: str, modality: Modality | None, channels: bool
-) -> Steps[list[tuple[str, Volume | Segmentation]]]:
-    """Read files one after the other.
-
-    Parameters
-    ----------
-    paths : list of Path
-        The files.
-    kind : {"auto", "image", "labels"}
-        What they hold.
-    modality : {"MR", "CT", "US", "XR"} or None
-        What made the scans.
-    channels : bool
-        Whether all files together are one scan.
-
-    Returns
-    -------
-    list of (str, Volume or Segmentation)
-        Name and noun of each.
-    """
-    yield Progress(0, len(paths), "reading")
-    if channels:
-        volume = core.load_volume(paths, modality=modality)
-        return [(layers.stem(paths[0].name), volume)]
-    found = []
-    for at, path in enumerate(paths):
-        noun = layers.open_file(path, kind=kind, modality=modality)
-        found.append((layers.stem(path.name), noun))
-        yield Progress(at + 1, len(paths), "reading")
-    return found
