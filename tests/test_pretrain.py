@@ -1,15 +1,18 @@
 """One encoder learns from several folders; no subject stands in two splits."""
 
+import hashlib
 import json
 import subprocess
 import sys
 import time
+import tomllib
+from pathlib import Path
 
 import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_hydraseg.core import finish, pretrain, segment, shift
+from napari_hydraseg.core import finish, load_volume, pretrain, segment, shift
 from napari_hydraseg.core._datasets import dataset
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import WrongInput
@@ -164,6 +167,64 @@ def test_no_subject_of_the_real_sets_stands_in_two_splits(data_root):
         assert len(names) == len(set(names)), file.parent.name
 
 
+TARGETS = (
+    "spinal_cord_gm",
+    "fetal_head_us",
+    "kidney_tumour_ct_kits",
+    "ms_lesion_multimodal",
+    "cardiac_mr_mscmr",
+    "brain_tumour_brats",
+)
+EXPERIMENTS = sorted(Path(__file__).parents[1].joinpath("experiments").glob("*.toml"))
+
+
+def slices_of(path):
+    """Digests of the slices of a scan that show more than one grey value."""
+    volume = load_volume(path)
+    for plane in volume.data[0]:
+        if np.ptp(plane) > 0:
+            yield hashlib.sha256(repr(plane.shape).encode() + plane.tobytes()).digest()
+
+
+def trained_on(data_root):
+    found = {}
+    for file in EXPERIMENTS:
+        for entry in tomllib.loads(file.read_text())["dataset"]:
+            data = dataset(entry, data_root)
+            found[data.folder.name] = data
+    return found
+
+
+def test_no_model_is_trained_on_a_transfer_target(data_root):
+    assert not {*trained_on(data_root)} & {*TARGETS}
+
+
+def test_no_slice_stands_in_two_splits_or_in_a_transfer_target(data_root):
+    places = {}
+    for name, data in trained_on(data_root).items():
+        for split in ("train", "val", "test"):
+            for _, image, _ in data.files(split):
+                for digest_ in slices_of(image):
+                    places.setdefault(digest_, set()).add((name, split))
+    assert len(places) > 5000
+    assert [where for where in places.values() if len(where) > 1] == []
+    for name in TARGETS:
+        for image in sorted((data_root / name / "images").rglob("*.*")):
+            if image.suffix in (".gz", ".png"):
+                shared = [d for d in slices_of(image) if d in places]
+                assert not shared, image.name
+
+
+def test_a_person_of_two_spinal_cord_sets_is_in_no_training_set(data_root):
+    names = {
+        image.name
+        for data in trained_on(data_root).values()
+        for split in ("train", "val", "test")
+        for _, image, _ in data.files(split)
+    }
+    assert not [name for name in names if "errsm" in name]
+
+
 TOML = """
 name = "two"
 title = "Two heads"
@@ -204,7 +265,13 @@ def test_the_shell_trains_from_a_file_and_writes_the_card(sets, tmp_path):
     assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["heads"]["disc"]["n"] == 1
     assert "| disc | disc |" in (tmp_path / "two.md").read_text()
-    assert {p.name for p in tmp_path.iterdir()} == {"two.safetensors", "two.md"}
+    names = {"two.safetensors", "two.md", "two.jsonl"}
+    assert {p.name for p in tmp_path.iterdir()} == names
+    rows = [
+        json.loads(line) for line in (tmp_path / "two.jsonl").read_text().splitlines()
+    ]
+    assert rows[-1]["kind"] == "val"
+    assert rows[-1]["step"] == 2
     again = subprocess.run(
         [*verb, "-o", str(model), "--resume", "--overwrite"],
         capture_output=True,

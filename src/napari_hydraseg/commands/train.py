@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from .session import command, emit, model_option, overwrite_option, remark, sess
 from .session import table as laid_out
 from .work import run
 
+FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 PAIR: Any = (str, INPUT)
 
 
@@ -105,25 +107,50 @@ def finetune(
 @click.argument("config", type=INPUT)
 @click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.safetensors")
 @click.option("--resume", is_flag=True, help="Go on with the run that was killed.")
+@click.option("--data", type=FOLDER, help="Folder of the sets, instead of the file's.")
+@click.option("--track", type=Path, metavar="DIR", help="Write for TensorBoard.")
+@click.option("--profile", type=FILE, metavar="JSON", help="Profile a few steps.")
 @overwrite_option
-def pretrain(config: Path, output: Path, resume: bool, overwrite: bool) -> None:
+def pretrain(
+    config: Path,
+    output: Path,
+    resume: bool,
+    data: Path | None,
+    track: Path | None,
+    profile: Path | None,
+    overwrite: bool,
+) -> None:
     """Train one encoder and many heads from a configuration file (TOML).
 
-    The model's card is written beside it (NAME.md). While training, what a killed run
-    needs to go on lies beside it too (NAME.state).
+    The model's card is written beside it (NAME.md), and a log (NAME.jsonl). While
+    training, what a killed run needs to go on lies beside it too (NAME.state). Under
+    torchrun all processes train one model together.
     """
     from napari_hydraseg.core.io.atomic import atomic_write, ensure_writable
 
     _check_model_file(output, overwrite=overwrite)
     page = output.with_suffix(".md")
     ensure_writable(page, overwrite=overwrite)
-    state = output.with_suffix(".state")
+    state, log = output.with_suffix(".state"), output.with_suffix(".jsonl")
     if resume and not state.is_file():
         raise WrongInput(f"There is no {state.name} to go on with.", "Start anew.")
-    if not resume:
-        ensure_writable(state, overwrite=overwrite)
-        state.unlink(missing_ok=True)
-    checkpoint = run(core.pretrain(_read_config(config), state=state), "training")
+    first = os.environ.get("RANK", "0") == "0"
+    if not resume and first:
+        for path in (state, log):
+            ensure_writable(path, overwrite=overwrite)
+            path.unlink(missing_ok=True)
+    content = _read_config(config) | ({} if data is None else {"data": str(data)})
+    steps = core.pretrain(
+        content,
+        state=state,
+        log=log,
+        track=track,
+        profile=profile,
+        device=session().device,
+    )
+    checkpoint = run(steps, "training")
+    if not first:  # the first process writes for all
+        return
     core.save_checkpoint(checkpoint, output, overwrite=overwrite)
     state.unlink(missing_ok=True)
     text = core.model_card(checkpoint).encode()

@@ -1,11 +1,18 @@
-"""Folders of labelled scans: ``images/``, ``labels/`` and a ``split.json``."""
+"""Folders of labelled scans.
+
+Either ``images/``, ``labels/`` and a ``split.json``, or the layout of the Medical
+Segmentation Decathlon (`core._decathlon`).
+"""
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from . import _decathlon
 from .errors import NotAVolume
 from .io import load_segmentation, load_volume, scans_in
 from .types import Segmentation, Volume
@@ -20,7 +27,7 @@ class Dataset:
     folder : Path
         With ``images``, ``labels`` (same file names) and ``split.json``
         (``{"train": [...], "val": [...], "test": [...]}``; a file belongs to a subject
-        if its name begins with the subject's).
+        if its name begins with the subject's); or a folder of the Decathlon.
     modality : str
         Of all its scans.
     heads : mapping of str to mapping of int to str
@@ -35,6 +42,8 @@ class Dataset:
     floor : float, optional
         Grey value below which a part of the training slices is cut off (0 HU: as CT
         that was clipped there).
+    nominal : bool
+        Whether the files' voxel sizes are made up, so that no mm can be reported.
     about : mapping
         Licence, description and citation, for the card.
     """
@@ -46,6 +55,7 @@ class Dataset:
     slices_per_step: int
     flip: bool
     floor: float | None
+    nominal: bool
     about: Mapping[str, Any]
 
     @property
@@ -55,6 +65,9 @@ class Dataset:
 
     def subjects(self, split: str) -> list[str]:
         """Names of the subjects of a split."""
+        if _decathlon.is_decathlon(self.folder):
+            subjects = _decathlon.pairs(self.folder)
+            return [name for name in subjects if _decathlon.split_of(name) == split]
         file = self.folder / "split.json"
         if not file.is_file():
             raise NotAVolume(
@@ -65,19 +78,40 @@ class Dataset:
 
     def scans(self, split: str) -> Iterator[tuple[str, Volume, Segmentation]]:
         """Load the scans of a split with the subject each one shows."""
+        for subject, image, labels in self.files(split):
+            yield subject, self._volume(image), load_segmentation(labels)
+
+    def files(self, split: str) -> Iterator[tuple[str, Path, Path]]:
+        """List subject, image and labels of each scan of a split."""
         subjects = self.subjects(split)
+        if _decathlon.is_decathlon(self.folder):
+            listed = _decathlon.pairs(self.folder)
+            yield from ((subject, *listed[subject]) for subject in subjects)
+            return
         for path in scans_in(self.folder / "images"):
             subject = _subject(path.name, subjects)
             if subject is not None:
-                volume = load_volume(path, modality=self.modality)
-                labels = load_segmentation(self.folder / "labels" / path.name)
-                yield subject, volume, labels
+                yield subject, path, self.folder / "labels" / path.name
+
+    def _volume(self, path: Path) -> Volume:
+        """Load an image; the fourth axis of a Decathlon file holds its channels."""
+        if not _decathlon.is_decathlon(self.folder):
+            return load_volume(path, modality=self.modality)
+        names = _decathlon.channels(self.folder)
+        if len(names) == 1:
+            return load_volume(path, modality=self.modality)
+        volumes = [
+            load_volume(path, modality=self.modality, index=i)
+            for i in range(len(names))
+        ]
+        data = np.concatenate([volume.data for volume in volumes])
+        return replace(volumes[0], data=data, names=names)
 
 
 def dataset(table: Mapping[str, Any], root: Path) -> Dataset:
     """Make a `Dataset` of one ``[[dataset]]`` table of a configuration."""
     return Dataset(
-        folder=root / table["folder"],
+        folder=_folder(root, table["folder"]),
         modality=table["modality"],
         heads={
             head: {int(label): name for label, name in classes.items()}
@@ -87,7 +121,16 @@ def dataset(table: Mapping[str, Any], root: Path) -> Dataset:
         slices_per_step=int(table["slices_per_step"]),
         flip=bool(table.get("flip", False)),
         floor=table.get("floor"),
+        nominal=bool(table.get("nominal", False)),
         about={k: table[k] for k in ("licence", "data", "cite") if k in table},
+    )
+
+
+def _folder(root: Path, names: str | Sequence[str]) -> Path:
+    """Find a set's folder: the first of its names that is there."""
+    listed = [names] if isinstance(names, str) else list(names)
+    return next(
+        (root / name for name in listed if (root / name).is_dir()), root / listed[0]
     )
 
 

@@ -4,6 +4,7 @@ A slice is cut out, turned, scaled, shifted and bent in one interpolation; then 
 grey values are changed. Everything random comes from the generator that is passed in.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -90,23 +91,23 @@ def change(
     image: Tensor,
     labels: Tensor,
     *,
-    size: tuple[int, int],
-    centre: tuple[float, float],
+    size: tuple[int, ...],
+    centre: tuple[float, ...],
     recipe: Recipe,
     rng: Generator,
 ) -> tuple[Tensor, Tensor]:
-    """Cut a changed piece out of one slice.
+    """Cut a changed piece out of one slice, or out of a block.
 
     Parameters
     ----------
-    image : Tensor of float32, shape (channel, h, w)
+    image : Tensor of float32, shape (channel, h, w) or (channel, z, y, x)
         Normalised grey values.
-    labels : Tensor of uint8, shape (h, w)
+    labels : Tensor of uint8, shape (h, w) or (z, y, x)
         Class indices.
     size : tuple of int
-        Rows and columns of the piece; it may be larger than the slice.
+        Size of the piece; it may be larger than the image.
     centre : tuple of float
-        Row and column of the slice that comes to the middle.
+        The place of the image that comes to the middle.
     recipe : Recipe
         What may change.
     rng : numpy.random.Generator
@@ -119,7 +120,8 @@ def change(
     labels : Tensor of int64, shape size
         `IGNORE` outside of the slice.
     """
-    places = _places(image.shape[1:], size, centre, recipe, rng)
+    turned = _places if labels.ndim == 2 else _places_3d
+    places = turned(image.shape[1:], size, centre, recipe, rng)
     piece = F.grid_sample(
         image[None], places, padding_mode="border", align_corners=False
     )[0]
@@ -128,13 +130,15 @@ def change(
         labels[None, None].float() + 1, places, mode="nearest", align_corners=False
     )[0, 0]
     known = moved > 0
-    return _grey(piece, recipe, rng), torch.where(known, moved - 1, IGNORE).long()
+    # blur and resolution change within the slices of a block
+    grey = _grey(piece.flatten(0, -3), recipe, rng).view_as(piece)
+    return grey, torch.where(known, moved - 1, IGNORE).long()
 
 
 def _places(
-    shape: torch.Size | tuple[int, ...],
-    size: tuple[int, int],
-    centre: tuple[float, float],
+    shape: Sequence[int],
+    size: tuple[int, ...],
+    centre: tuple[float, ...],
     recipe: Recipe,
     rng: Generator,
 ) -> Tensor:
@@ -159,7 +163,51 @@ def _places(
     )[None]
 
 
-def _bend(size: tuple[int, int], sd_px: float, rng: Generator) -> Tensor:
+def _places_3d(
+    shape: Sequence[int],
+    size: tuple[int, ...],
+    centre: tuple[float, ...],
+    recipe: Recipe,
+    rng: Generator,
+) -> Tensor:
+    """Where in the block each voxel of the piece comes from, in [-1, 1] (x, y, z)."""
+    angles = np.deg2rad([_either(rng, recipe.rotation_deg) for _ in range(3)])
+    zoom = (1 + recipe.scaling) ** rng.uniform(-1, 1)
+    stretch = (1 + recipe.stretch) ** rng.uniform(-1, 1, 3)
+    matrix = np.eye(3)
+    for axes, angle in zip(((0, 1), (0, 2), (1, 2)), angles, strict=True):
+        turn = np.eye(3)
+        turn[np.ix_(axes, axes)] = [
+            [np.cos(angle), -np.sin(angle)],
+            [np.sin(angle), np.cos(angle)],
+        ]
+        matrix = matrix @ turn
+    matrix = matrix / (zoom * stretch)
+    if rng.random() < recipe.flip:
+        matrix[:, 2] *= -1  # x: left and right
+    ticks = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size]
+    places = torch.stack(torch.meshgrid(*ticks, indexing="ij"), -1)
+    if recipe.bend_px:
+        places = places + _bend_3d(size, recipe.bend_px * rng.uniform(), rng)
+    shift = [
+        c + _either(rng, recipe.shift) * n for c, n in zip(centre, size, strict=True)
+    ]
+    places = places @ torch.from_numpy(matrix.T.astype(np.float32)) + torch.tensor(
+        shift
+    )
+    scaled = (2 * places + 1) / torch.tensor(list(shape), dtype=torch.float32) - 1
+    return scaled.flip(-1)[None]
+
+
+def _bend_3d(size: tuple[int, ...], sd_px: float, rng: Generator) -> Tensor:
+    """Smooth displacements, one node every 16 voxels: shape (*size, 3)."""
+    nodes = [max(2, n // 16 + 1) for n in size]
+    coarse = torch.from_numpy(rng.normal(0, sd_px, (1, 3, *nodes)).astype(np.float32))
+    fine = F.interpolate(coarse, size=size, mode="trilinear", align_corners=True)
+    return fine[0].movedim(0, -1)
+
+
+def _bend(size: tuple[int, ...], sd_px: float, rng: Generator) -> Tensor:
     """Smooth displacements from a coarse random grid, one node every 32 pixels."""
     nodes = [max(2, n // 32 + 1) for n in size]
     coarse = torch.from_numpy(rng.normal(0, sd_px, (1, 2, *nodes)).astype(np.float32))

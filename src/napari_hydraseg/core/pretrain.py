@@ -1,9 +1,9 @@
 """Many heads, one encoder: how the bundled weights were made.
 
-Each step shows the encoder a few slices of every set and adds up the losses of the
-heads that these sets teach; a head learns nothing from a set in which its organ is not
-labelled, and all heads of a set share one pass. The encoder's batch norms keep the
-statistics they started with, so that sets of different contrast do not pull them apart.
+Each step shows the encoder a few slices of every set. A head learns nothing from a set
+in which its organ is not labelled, all heads of a set share one pass, and the losses of
+all heads become one (`core._weighting`). The encoder's batch norms keep the statistics
+they started with, so that sets of different contrast do not pull them apart.
 """
 
 import time
@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _evidence, _fit, networks
+from . import _evidence, _fit, _ranks, networks
 from ._datasets import Dataset, classes_of, dataset
 from .errors import WrongInput
 from .networks import MultiHead
@@ -28,7 +28,13 @@ _SET_KEYS = ("folder", "heads", "modality", "patch", "slices_per_step")
 
 
 def pretrain(
-    config: Mapping[str, Any], *, state: str | Path | None = None
+    config: Mapping[str, Any],
+    *,
+    state: str | Path | None = None,
+    log: str | Path | None = None,
+    track: str | Path | None = None,
+    profile: str | Path | None = None,
+    device: str = "auto",
 ) -> Steps[Checkpoint]:
     """Train one encoder with one head for each organ.
 
@@ -40,6 +46,15 @@ def pretrain(
     state : path, optional
         Where to keep what a run needs to go on; a run whose state lies there goes on.
         With a budget in steps the outcome is the same to the bit.
+    log : path, optional
+        Where losses and Dice are written as JSON lines; a run that goes on appends.
+    track : path, optional
+        Folder for TensorBoard (extra ``[track]``).
+    profile : path, optional
+        Where a profile of a few steps is written, for chrome://tracing or Perfetto.
+    device : str
+        "auto", "cpu", "cuda" or "mps". Under torchrun all processes train together;
+        the first one validates and writes.
 
     Yields
     ------
@@ -65,10 +80,13 @@ def pretrain(
         train, val = (_cases(data, spec, split) for split in ("train", "val"))
         taught.append(_fit.Taught(data, train, val))
     start = time.monotonic()
-    net, curve = yield from _fit.fit(
-        config, spec, taught, state=None if state is None else Path(state)
-    )
+    ranks = _ranks.join(device)
+    named = {"state": state, "log": log, "track": track, "profile": profile}
+    files = _fit.Files(**{k: Path(v) for k, v in named.items() if v is not None})
+    net, curve = yield from _fit.fit(config, spec, taught, files=files, ranks=ranks)
     checkpoint = Checkpoint(spec, halved(net), {})
+    if not ranks.first:
+        return checkpoint
     minutes = round((time.monotonic() - start) / 60)
     return (yield from _evidence.describe(checkpoint, config, sets, curve, minutes))
 

@@ -22,13 +22,15 @@ ALONE = 0.15  # share of 2.5-D slices that are shown without their neighbours
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """A scan with labels, as a slice-wise model wants it.
+    """A scan with labels, as a model wants it.
+
+    A volumetric model sees one block: where slices are spoken of, there is one.
 
     Attributes
     ----------
-    images : ndarray of float16, shape (slice, channel, h, w)
+    images : ndarray of float16, shape (slice, channel, h, w) or (1, channel, z, y, x)
         Normalised and scaled.
-    labels : ndarray of uint8, shape (slice, h, w)
+    labels : ndarray of uint8, shape (slice, h, w) or (1, z, y, x)
         Class indices; `IGNORE` where nobody vouches.
     classes : mapping of int to ndarray of int
         Painted class -> the slices that show it.
@@ -54,6 +56,8 @@ class Case:
 
         `alone`: it stands in for them, as in a scan of one slice.
         """
+        if self.images.ndim == 5:
+            return torch.from_numpy(self.images[index].astype(np.float32))
         if alone:
             return torch.from_numpy(neighbours(self.images[index, None], 0, slices))
         return torch.from_numpy(neighbours(self.images, index, slices))
@@ -103,13 +107,16 @@ def prepare(
     """
     conformed = grid.conform(volume, spec, modality=modality, head=head)
     labels = class_slices(segmentation, volume, classes)
-    scaled = grid.scale_labels(labels, (len(labels), *conformed.data.shape[2:]))
-    known = (scaled != IGNORE).any((1, 2))
+    if not spec.slicewise:
+        labels = grid.from_slices(labels, volume.plane)[None]
+    scaled = conformed.frame.enter_labels(labels)
+    inside = tuple(range(1, scaled.ndim))
+    known = (scaled != IGNORE).any(inside)
     painted = sorted({*np.unique(scaled).tolist()} - {0, IGNORE})
     return Case(
         images=conformed.data.astype(np.float16),
         labels=np.ascontiguousarray(scaled),
-        classes={cls: np.flatnonzero((scaled == cls).any((1, 2))) for cls in painted},
+        classes={cls: np.flatnonzero((scaled == cls).any(inside)) for cls in painted},
         annotated=np.flatnonzero(known),
         name=volume.source,
     )
@@ -163,7 +170,7 @@ def draw(
     cases: Sequence[Case],
     count: int,
     *,
-    size: tuple[int, int],
+    size: tuple[int, ...],
     slices: int,
     recipe: augment.Recipe,
     rng: np.random.Generator,
@@ -178,7 +185,7 @@ def draw(
     count : int
         Slices.
     size : tuple of int
-        Rows and columns.
+        Rows and columns, or z, y, x.
     slices : {1, 3}
         Neighbouring slices as channels.
     recipe : Recipe
@@ -216,14 +223,14 @@ def draw(
 
 def _centre(
     labels: NDArray[np.uint8],
-    size: tuple[int, int],
+    size: tuple[int, ...],
     rng: np.random.Generator,
     cls: int | None,
-) -> tuple[float, float]:
+) -> tuple[float, ...]:
     """Where to cut: around a voxel of a class, or anywhere; never far over the edge."""
     centre = [(n - 1) / 2 for n in labels.shape]
     if all(n <= m for n, m in zip(labels.shape, size, strict=True)):
-        return centre[0], centre[1]
+        return tuple(centre)
     where = np.argwhere(labels == cls) if cls is not None else ()
     target = (
         where[rng.integers(len(where))]
@@ -235,7 +242,7 @@ def _centre(
             slack = (n - m) / 2
             offset = np.clip(target[axis] - centre[axis], -slack, slack)
             centre[axis] += float(offset)
-    return centre[0], centre[1]
+    return tuple(centre)
 
 
 def adamw(groups: Sequence[Mapping[str, Any]]) -> torch.optim.AdamW:
@@ -258,6 +265,7 @@ def optimise(
     progress: Callable[[int], float],
     *,
     first: int = 0,
+    gather: Callable[[Sequence[nn.Parameter]], None] | None = None,
 ) -> Iterator[float]:
     """Take gradient steps until the budget is used up.
 
@@ -273,6 +281,9 @@ def optimise(
         Steps taken -> share of the budget used, 0 to 1: steps, or minutes.
     first : int
         Steps taken in an earlier run.
+    gather : callable, optional
+        What is done with the gradients before they are clipped (averaged over
+        processes).
 
     Yields
     ------
@@ -294,6 +305,8 @@ def optimise(
         loss = loss_of()
         if torch.isfinite(loss):
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            if gather is not None:
+                gather(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, CLIP)
         if torch.isfinite(loss) and torch.isfinite(norm):
             failures = 0

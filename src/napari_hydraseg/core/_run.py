@@ -1,0 +1,125 @@
+"""Network, optimiser and chance of a training run: all that its state holds."""
+
+import copy
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from . import networks
+from ._ranks import Ranks
+from ._weighting import Weighting
+from .errors import WrongInput
+from .io.atomic import atomic_write
+from .networks import MultiHead
+from .networks._efficientnet import adapt_imagenet, imagenet_weights
+from .training import adamw
+from .types import ModelSpec
+
+
+class Run:
+    """A training run.
+
+    Parameters
+    ----------
+    config : mapping
+        See `core.pretrain`.
+    spec : ModelSpec
+        The model that is trained.
+    ranks : Ranks
+        Who takes part.
+    """
+
+    def __init__(
+        self, config: Mapping[str, Any], spec: ModelSpec, ranks: Ranks
+    ) -> None:
+        self.fingerprint = hashlib.sha256(
+            json.dumps(config, sort_keys=True, default=str).encode()
+        ).hexdigest()
+        self.seed = int(config["seed"])
+        self.ranks = ranks
+        # the first process draws what a single one would
+        self.rng = np.random.default_rng(
+            self.seed if ranks.first else [self.seed, ranks.rank]
+        )
+        self.low = config.get("precision", "float32") == "bfloat16"
+        self.format = torch.channels_last if spec.slicewise else torch.channels_last_3d
+        self.net = _start(config, spec).to(ranks.device)
+        self.net.to(memory_format=self.format)  # type: ignore[call-overload]  # missing in torch's stubs
+        self.averaged = copy.deepcopy(self.net).eval()
+        self.best = copy.deepcopy(self.net).eval()
+        self.weighting = Weighting(config.get("weighting", {}), spec.heads)
+        self.weighting.to(ranks.device)
+        rates = config["rates"]
+        heads = [*self.net.heads.parameters(), *self.weighting.parameters()]
+        self.optimiser = adamw(
+            [
+                {"params": list(self.net.encoder.parameters()), "lr": rates["encoder"]},
+                {"params": heads, "lr": rates["heads"]},
+            ]
+        )
+        self.step, self.seconds = 0, 0.0
+        self.curve: list[dict[str, float]] = []
+
+    def average(self, most: float) -> None:
+        """Move the averaged weights towards the present ones (EMA)."""
+        decay = min(most, self.step / (self.step + 9))
+        pairs = zip(self.averaged.parameters(), self.net.parameters(), strict=True)
+        with torch.no_grad():
+            for mean, value in pairs:
+                mean.lerp_(value, 1 - decay)
+
+    def save(self, path: Path) -> None:
+        """Write the state, so that a killed run can go on."""
+        state = {
+            "fingerprint": self.fingerprint,
+            "rng": json.dumps(self.rng.bit_generator.state),
+            "net": self.net.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "best": self.best.state_dict(),
+            "weighting": self.weighting.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "step": self.step,
+            "seconds": self.seconds,
+            "curve": json.dumps(self.curve),
+        }
+        atomic_write(path, lambda stream: torch.save(state, stream), overwrite=True)
+
+    def load(self, path: Path) -> None:
+        """Go on where `save` left off.
+
+        Raises
+        ------
+        WrongInput
+            If the state is that of another configuration.
+        """
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        if state["fingerprint"] != self.fingerprint:
+            raise WrongInput(
+                f"{path.name} is the state of another configuration.",
+                "Name another state, or delete this one.",
+            )
+        for name in ("net", "averaged", "best", "weighting", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.curve = json.loads(state["curve"])
+        if self.ranks.first:
+            self.rng.bit_generator.state = json.loads(state["rng"])
+        else:  # its slices need not be the same, only new ones
+            self.rng = np.random.default_rng([self.seed, self.ranks.rank, self.step])
+
+
+def _start(config: Mapping[str, Any], spec: ModelSpec) -> MultiHead:
+    net: MultiHead = networks.build(spec, seed=config["seed"])
+    if config["start"] == "imagenet":
+        slices = int(spec.options.get("slices", 1))
+        start = adapt_imagenet(
+            imagenet_weights(), slices * len(spec.channels), together=slices
+        )
+        net.encoder.load_state_dict(start)
+    net.train().encoder.eval()  # batch norms keep their statistics
+    return net
