@@ -13,8 +13,8 @@ from . import inference
 from ._datasets import Dataset
 from ._fingerprint import fingerprint
 from ._reference import reference_features
-from .metrics import evaluate
-from .types import Checkpoint, Progress, Segmentation, Steps, finish
+from ._scores import Scored, score, table
+from .types import Checkpoint, Progress, Steps, finish
 
 REFERENCE_SCANS = 64  # at most, for each head
 
@@ -37,7 +37,7 @@ def describe(
     card = {
         "name": config["name"],
         "title": config["title"],
-        "description": "Slice-wise, with the two neighbouring slices as channels.",
+        "description": config.get("description", ""),
         "licence": config.get("licence", "see heads"),
         "citation": "; ".join(cited),
         "heads": heads,
@@ -56,6 +56,27 @@ def describe(
         "source": "napari-hydraseg, experiments/",
     }
     return replace(checkpoint, card=card, reference=reference)
+
+
+def scored(found: Sequence[Scored], split: str, *, seed: int = 0) -> dict[str, Any]:
+    """Return the entries of a head's card that hold its scores.
+
+    Parameters
+    ----------
+    found : sequence of Scored
+        From `core._scores.score`.
+    split : {"val", "test"}
+        Which scans were segmented.
+    seed : int
+        Of the bootstrap.
+    """
+    classes = table(found, seed=seed)
+    dice = {
+        name: {key: row[key] for key in ("mean", "n")}
+        for name, row in classes.items()
+        if row["n"]
+    }
+    return {"dice": dice, "split": split, "scores": {split: classes}}
 
 
 def _head(
@@ -77,8 +98,7 @@ def _head(
         "modality": list(dict.fromkeys(data.modality for data in sets)),
         **said,
         "subjects": counts,
-        "dice": _dice(checkpoint, head, sets),
-        "split": "val",
+        **scored(finish(score(checkpoint, head, sets, "val")), "val", seed=seed),
         "fingerprint": ranges,
     }, entry
 
@@ -107,35 +127,3 @@ def _reference(
         if all(name in f for f in prints)
     }
     return entry, ranges
-
-
-def _dice(
-    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset]
-) -> dict[str, dict[str, float]]:
-    """Validation Dice of each class on the scans' own grid."""
-    names = checkpoint.spec.heads[head]
-    scores: dict[str, list[float]] = {name: [] for name in names[1:]}
-    for data in sets:
-        for _, volume, labels in data.scans("val"):
-            truth = _as_classes(labels, data.heads[head], names)
-            found = finish(inference.segment(volume, checkpoint, heads=(head,)))
-            for row in evaluate(truth, found[head]):
-                if np.isfinite(row["dice"]):
-                    scores[row["name"]].append(row["dice"])
-    return {
-        name: {"mean": round(float(np.mean(values)), 4), "n": len(values)}
-        for name, values in scores.items()
-    }
-
-
-def _as_classes(
-    labels: Segmentation, ids: Mapping[int, str], names: tuple[str, ...]
-) -> Segmentation:
-    """Renumber a set's labels as a head's classes."""
-    table = np.zeros(int(labels.labels.max(initial=0)) + 1, np.uint8)
-    for label, name in ids.items():
-        if label < len(table):
-            table[label] = names.index(name)
-    return replace(
-        labels, labels=table[labels.labels], names=dict(enumerate(names[1:], 1))
-    )
