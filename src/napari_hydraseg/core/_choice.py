@@ -80,21 +80,21 @@ def modality_of(
     if volume.modality is not None:
         return volume.modality, []
     known = [m for m in MODALITIES if m in checkpoint.spec.intensity]
-    of_heads = [
+    of_heads = {
         m
         for head in heads
         for m in checkpoint.card.get("heads", {}).get(head, {}).get("modality", [])
-    ]
-    if of_heads:
-        guess, why = of_heads[0], "what the head was trained on"
-    elif len(known) == 1:
-        guess, why = known[0], "the model knows no other"
+    }
+    able = [m for m in known if m in of_heads] or known
+    if len(able) == 1:
+        guess = able[0]
+        why = "what the head was trained on" if of_heads else "the model knows no other"
     elif volume.grid is not None and volume.grid.format == "image":
         raise WrongInput(
-            f"{volume.source} does not say whether it is US or XR.",
+            f"{volume.source} does not say whether it is {' or '.join(able)}.",
             "State the modality.",
         )
-    elif float(volume.data.min()) < -500 and "CT" in known:  # air in Hounsfield units
+    elif float(volume.data.min()) < -500 and "CT" in able:  # air in Hounsfield units
         guess, why = "CT", "it holds Hounsfield units"
     else:
         guess, why = "MR", "nothing says otherwise"
