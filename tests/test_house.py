@@ -51,7 +51,8 @@ FLOORS = """
     > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
     > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even
     > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_values,
-    core/io/_dicom_gaps, core/io/_dicom_jpeg > core/io/_dicom_frames > core/io/_dicom_headers
+    core/io/_dicom_gaps, core/io/_dicom_jpeg > core/io/_dicom_frames
+    > core/io/_dicom_headers
     > core/io/_dicom_open > core/io/_* > core/io/_voxels
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
 1   core/grid > core/_hounsfield, core/_frame
@@ -59,6 +60,7 @@ FLOORS = """
 1   core/_mmd > core/_kernels
 1   core/phantom
 1   core/_model_card
+1   core/_crop
 1   core/networks > core/networks/* > core/networks/_*
     > core/networks/_blocks, core/networks/_depthwise
 0   core/types

@@ -8,7 +8,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_hydraseg.core import ModelSpec, Volume, grid, load_volume
+from napari_hydraseg.core import (
+    ModelSpec,
+    Volume,
+    grid,
+    load_segmentation,
+    load_volume,
+    save_segmentation,
+)
 from napari_hydraseg.core.errors import GeometryMismatchError
 from napari_hydraseg.core.io import regrid
 
@@ -219,3 +226,22 @@ def test_nothing_is_touched_where_nothing_has_to_change(patch):
     volume = scan((4, 6, 5), (2.0, 2.0, 2.0))
     found = grid.conform(volume, spec(2.0, patch), modality="MR").data
     np.testing.assert_allclose(found.reshape(4, 6, 5), volume.data[0], atol=1e-7)
+
+
+def test_labels_of_another_grid_are_brought_onto_a_scan_by_the_nearest_voxel(tmp_path):
+    labels = np.random.default_rng(3).integers(0, 300, (7, 8, 12)).astype(np.int16)
+    lies = turned((1.7, 1.2, 1.1), 15, (2, -1, 0.5))
+    scan_path = save(tmp_path / "t1.nii", smooth((8, 9, 6)), np.diag([1, 1, 3.0, 1]))
+    mask_path = save(tmp_path / "t1_seg.nii", labels, lies)
+    volume = load_volume(scan_path)
+    mask = load_segmentation(mask_path, onto=volume)
+    images = [sitk.ReadImage(str(path)) for path in (scan_path, mask_path)]
+    made = sitk.Resample(
+        images[1], images[0], sitk.Transform(), sitk.sitkNearestNeighbor
+    )
+    expected = sitk.GetArrayFromImage(made)[:, ::-1, ::-1]
+    np.testing.assert_array_equal(mask.labels, expected)
+    save_segmentation(mask, tmp_path / "mask.nii")
+    assert nib.load(tmp_path / "mask.nii").shape == (8, 9, 6)
+    same = load_segmentation(tmp_path / "mask.nii", onto=volume)
+    np.testing.assert_array_equal(same.labels, mask.labels)

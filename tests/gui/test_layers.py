@@ -72,6 +72,48 @@ def test_an_oblique_scan_is_shown_without_a_warning(scan, viewer):
     assert len(viewer.layers) == 1
 
 
+CODES = [
+    "".join(codes)
+    for axes in itertools.permutations(("LR", "PA", "IS"))
+    for codes in itertools.product(*axes)
+]
+
+
+@pytest.mark.parametrize("codes", CODES)
+def test_every_orientation_is_shown_straight_upright_and_without_a_warning(
+    tmp_path, codes
+):
+    """Oblique and sheared too; pytest makes errors of napari's warnings."""
+    import nibabel as nib
+    from napari.components import ViewerModel
+
+    viewer = ViewerModel()
+    skew = np.eye(4)
+    skew[:3, :3] = [[1, 0.2, 0.1], [-0.25, 1.5, 0.1], [0.1, -0.1, 3]]
+    image = nib.Nifti1Image(np.arange(120, dtype=np.int16).reshape(4, 5, 6), skew)
+    turn = nib.orientations.ornt_transform(
+        nib.io_orientation(skew), nib.orientations.axcodes2ornt(codes)
+    )
+    image.as_reoriented(turn).to_filename(tmp_path / "scan.nii")
+    volume = core.load_volume(tmp_path / "scan.nii")
+    labels = Segmentation((volume.data[0] > 60).astype(np.uint8), volume.affine)
+    for data, attributes, kind in (
+        *layers.volume_layers(volume),
+        layers.labels_layer(labels, name="mask"),
+    ):
+        layer = getattr(viewer, f"add_{kind}")(data, **attributes)
+        assert (np.asarray(layer.scale) > 0).all()
+        assert np.array_equal(layer.affine.affine_matrix, np.eye(4))
+        assert {str(unit) for unit in layer.units} == {"millimeter"}
+        assert layer.axis_labels == ("z", "y", "x")
+        middle = (np.array(volume.shape) - 1) / 2
+        centre = (volume.affine @ [*middle, 1])[:3]
+        np.testing.assert_allclose(layer.data_to_world(middle), centre, atol=1e-6)
+    for order in itertools.permutations(range(3)):
+        viewer.dims.order = order
+        viewer.dims.current_step = (1, 2, 3)
+
+
 def test_a_picture_without_millimetres_is_shown_in_pixels(scan):
     layer = image_of(replace(scan, known=frozenset()))
     assert {str(unit) for unit in layer.units} == {"pixel"}

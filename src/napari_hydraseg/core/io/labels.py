@@ -16,14 +16,17 @@ from ..errors import (
     UnknownLabelId,
     WouldOverwriteSource,
 )
-from ..types import Segmentation, SourceGrid
-from . import frame, images, label_table, nifti_write
+from ..types import Segmentation, SourceGrid, Volume
+from . import frame, images, label_table, nifti_write, regrid
 from .atomic import atomic_write, ensure_writable
 from .volumes import AnyPath, read_scan, suffix_of
 
 
 def load_segmentation(
-    path: AnyPath, *, names: Mapping[int, str] | None = None
+    path: AnyPath,
+    *,
+    names: Mapping[int, str] | None = None,
+    onto: Volume | None = None,
 ) -> Segmentation:
     """Load labels.
 
@@ -33,6 +36,9 @@ def load_segmentation(
         A NIfTI file or a PNG of whole numbers.
     names : mapping of int to str, optional
         Label names; default: from the table of label names beside the file, if any.
+    onto : Volume, optional
+        A scan whose grid the labels are brought onto, each voxel taking the label that
+        lies nearest; default: they stay on their own.
 
     Returns
     -------
@@ -49,15 +55,22 @@ def load_segmentation(
     file = Path(path)
     volume = read_scan(file, ids=True)
     table, colours = label_table.read_table(names_path(file))
-    grid = volume.grid
+    labels = _as_labels(volume.data[0], file.name)
+    # a mask may be corrected and saved under its own name; a scan may not
+    grid = None if volume.grid is None else replace(volume.grid, sha256="")
+    if onto is not None:
+        if not regrid.same_grid(labels.shape, volume.affine, onto.shape, onto.affine):
+            labels = regrid.onto(
+                labels, volume.affine, onto.shape, onto.affine, nearest=True
+            )
+        volume, grid = onto, onto.grid
     return Segmentation(
-        labels=_as_labels(volume.data[0], file.name),
+        labels=labels,
         affine=volume.affine,
         names=dict(names) if names is not None else table,
         colours=colours,
         plane=volume.plane,
-        # a mask may be corrected and saved under its own name; a scan may not
-        grid=None if grid is None else replace(grid, sha256=""),
+        grid=grid,
     )
 
 
