@@ -89,7 +89,8 @@ def _read_torch(path: Path) -> Arrays:
     import torch
 
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with path.open("rb") as stream:  # a path's suffix would choose another reader
+            content = torch.load(stream, map_location="cpu", weights_only=True)
     except Exception as error:  # torch throws whatever its readers throw
         if type(error).__name__ == "UnpicklingError":
             raise UnsafeWeights(

@@ -88,7 +88,8 @@ def classes_of(
         names = ["background", *(own.get(i, f"class {i}") for i in known)]
         return tuple(names), {label: k for k, label in enumerate(known, 1)}
     by_name = {i: existing.index(own[i]) for i in ids if own.get(i) in existing[1:]}
-    by_id = {i: i for i in ids if i < len(existing)}
+    # ids decide where labels have no names; names that were given must be the head's
+    by_id = {} if class_names else {i: i for i in ids if i < len(existing)}
     classes = by_name if len(by_name) == len(ids) else by_id
     if len(classes) < len(ids):
         strange = sorted(set(ids) - set(classes))

@@ -28,7 +28,8 @@ from .types import Checkpoint, ModelSpec
 
 FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
-_MAX_HEADER = 16 * 2**20  # bytes; ours need less than 1 MiB
+_MAX_HEADER = 4 * 2**20  # bytes; ours need less than 1 MiB
+_MAX_TENSORS = 20_000  # ours have 2,000
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -84,11 +85,14 @@ def save_checkpoint(
                 f"The weights {name} hold values that are no numbers; not saved."
             )
     tensors = _tensors(checkpoint)
+    spec = json.dumps(asdict(checkpoint.spec), sort_keys=True)
+    card = json.dumps(dict(checkpoint.card), sort_keys=True)
     metadata = {
         "format_version": str(FORMAT_VERSION),
-        "spec": json.dumps(asdict(checkpoint.spec), sort_keys=True),
-        "card": json.dumps(dict(checkpoint.card), sort_keys=True),
+        "spec": spec,
+        "card": card,
         "sha256": digest(tensors),
+        "sha256_text": _text_digest(spec, card),
     }
     content = save(tensors, metadata)
     atomic_write(Path(path), lambda stream: stream.write(content), overwrite=overwrite)
@@ -157,23 +161,12 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
         As in `load_checkpoint`.
     """
     file = Path(path)
-    if not file.is_file():
-        raise UnknownModel(f"{file.name} is no model file.", "Choose a model file.")
-    with file.open("rb") as stream:
-        first = stream.read(8)
-        if first.startswith(_PICKLES):
-            raise UnsafeWeights(
-                f"{file.name} is a pickle, which could run code when opened.",
-                "Use a .safetensors file from a source you trust.",
-            )
-        if len(first) < 8:
-            raise _corrupt(file)
-        (length,) = struct.unpack("<Q", first)
-        if not 2 <= length <= min(_MAX_HEADER, file.stat().st_size - 8):
-            raise _corrupt(file)
-        header = stream.read(length)
+    header = _header(file)
     try:
-        metadata = json.loads(header)["__metadata__"]
+        found = json.loads(header, object_pairs_hook=_once)
+        if len(found) > _MAX_TENSORS:
+            raise _corrupt(file)
+        metadata = found["__metadata__"]
         version = int(metadata["format_version"])
         if version > FORMAT_VERSION:
             raise FutureFormat(
@@ -181,14 +174,35 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
                 f"{FORMAT_VERSION}.",
                 "Upgrade napari-hydraseg.",
             )
+        if version < 1 or not _text_is_whole(metadata):
+            raise _corrupt(file)
         return {
             "format_version": version,
             "spec": _spec(json.loads(metadata["spec"])),
             "card": json.loads(metadata["card"]),
             "sha256": str(metadata["sha256"]),
         }
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise _corrupt(file) from error
+
+
+def _header(file: Path) -> bytes:
+    """Read the JSON at the head of a file, once its length has been found possible."""
+    if not file.is_file():
+        raise UnknownModel(f"{file.name} is no model file.", "Choose a model file.")
+    with file.open("rb") as stream:
+        first = stream.read(8)
+        if first.startswith(_PICKLES):
+            raise UnsafeWeights(
+                f"{file.name} is a pickle, which could run code when opened.",
+                "Try `hydraseg convert`, which reads tensors and nothing else.",
+            )
+        if len(first) < 8:
+            raise _corrupt(file)
+        (length,) = struct.unpack("<Q", first)
+        if not 2 <= length <= min(_MAX_HEADER, file.stat().st_size - 8):
+            raise _corrupt(file)
+        return stream.read(length)
 
 
 def _tensors(checkpoint: Checkpoint) -> dict[str, NDArray[Any]]:
@@ -212,6 +226,24 @@ def _split(
             head, _, depth = rest.rpartition("/")
             reference.setdefault(head, {})[depth] = value
     return weights, reference
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Refuse a key that stands twice, of which every reader may take another."""
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key stands twice")
+    return found
+
+
+def _text_digest(spec: str, card: str) -> str:
+    return hashlib.sha256(f"{spec}\n{card}".encode()).hexdigest()
+
+
+def _text_is_whole(metadata: Mapping[str, str]) -> bool:
+    """Tell whether spec and card are as saved; the earliest files cannot say."""
+    said = metadata.get("sha256_text")
+    return said in (None, _text_digest(metadata["spec"], metadata["card"]))
 
 
 def _spec(fields: dict[str, Any]) -> ModelSpec:

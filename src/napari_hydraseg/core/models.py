@@ -4,6 +4,7 @@ The user's own lie in the folder that ``HYDRASEG_WEIGHTS`` names, else in the us
 data folder.
 """
 
+import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,7 +14,7 @@ from typing import Literal
 from platformdirs import user_data_path
 
 from .checkpoint import SUFFIX, load_checkpoint, read_metadata, save_checkpoint
-from .errors import UnknownModel, WeightsError
+from .errors import ChecksumMismatch, NotWritable, UnknownModel, WeightsError
 from .types import Checkpoint, ModelInfo
 
 BUNDLED = Path(__file__).parent.parent / "weights"
@@ -52,9 +53,18 @@ def get_model(name_or_path: str | Path) -> Checkpoint:
     Raises
     ------
     WeightsError
-        If there is no such model, or its file is damaged.
+        If there is no such model, or its file is damaged. A file of the user's own
+        library whose tensors are not those that were saved is put aside as
+        ``NAME.safetensors.bad``.
     """
-    return load_checkpoint(model_path(name_or_path))
+    path = model_path(name_or_path)
+    try:
+        return load_checkpoint(path)
+    except ChecksumMismatch:
+        if path.parent == user_folder():
+            with contextlib.suppress(OSError):  # the message matters more
+                path.rename(path.with_name(f"{path.name}.bad"))
+        raise
 
 
 def model_path(name_or_path: str | Path) -> Path:
@@ -118,7 +128,13 @@ def add_model(
             f"{name!r} is the name of a bundled model.", "Choose another name."
         )
     folder = user_folder()
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise NotWritable(
+            f"The folder of models {folder.name!r} cannot be made.",
+            "Name another in HYDRASEG_WEIGHTS.",
+        ) from error
     target = folder / f"{_file_name(name)}{SUFFIX}"
     named = replace(checkpoint, card={**checkpoint.card, "name": name})
     save_checkpoint(named, target, overwrite=overwrite)

@@ -110,7 +110,10 @@ def network(checkpoint: Checkpoint) -> MultiHead:
     wanted = {k: tuple(v.shape) for k, v in made.state_dict().items()}
     came = {k: tuple(v.shape) for k, v in checkpoint.weights.items()}
     if wanted != came:
-        raise IncompatibleWeights(_differences(wanted, came), "Choose another file.")
+        hint = "Choose another file."
+        if all(k.startswith("heads.") for k in _differing(wanted, came)):
+            hint = "Its encoder fits: keep that and teach a new head."
+        raise IncompatibleWeights(_differences(wanted, came), hint)
     for name, value in checkpoint.weights.items():
         if value.dtype.kind == "f" and not np.isfinite(value).all():
             raise CorruptWeights(
@@ -147,12 +150,16 @@ def weights_of(module: nn.Module) -> dict[str, np.ndarray[Any, Any]]:
     }
 
 
-def _differences(wanted: dict[str, Any], came: dict[str, Any]) -> str:
-    differing = sorted(
+def _differing(wanted: dict[str, Any], came: dict[str, Any]) -> list[str]:
+    return sorted(
         name
         for name in wanted.keys() | came.keys()
         if wanted.get(name) != came.get(name)
     )
+
+
+def _differences(wanted: dict[str, Any], came: dict[str, Any]) -> str:
+    differing = _differing(wanted, came)
     shown = ", ".join(
         f"{name} {came.get(name, 'missing')} instead of {wanted.get(name, 'nothing')}"
         for name in differing[:3]
