@@ -12,6 +12,7 @@ import io
 import os
 import stat
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO, Self, cast
@@ -82,6 +83,7 @@ class ScanFile:
             )
             self.position = 0  # unpacked bytes handed out
             self._ahead = b""
+            self._wanted = 0  # unpacked bytes that the header promises
             self.head = self.peek(HEAD)
         except BaseException:
             self.close()
@@ -122,6 +124,7 @@ class ScanFile:
         TruncatedFile
             With both numbers.
         """
+        self._wanted = after + wanted
         most = self.size * MOST_PACKED if self.packed else self.size
         if most - after < wanted:
             raise TruncatedFile(
@@ -144,7 +147,7 @@ class ScanFile:
         while done < len(block):
             count = self._into(block[done:])
             if not count:
-                raise self._ended(self.position + len(block))
+                raise self._ended()
             done += count
         self.position += done
 
@@ -167,6 +170,15 @@ class ScanFile:
         self.finish()
         return content
 
+    def blocks(self) -> Iterator[bytes]:
+        """Give what is left of the file, piece by piece."""
+        if self._ahead:
+            ahead, self._ahead = self._ahead, b""
+            yield ahead
+        block = memoryview(bytearray(_BLOCK))
+        while count := self._into(block):
+            yield bytes(block[:count])
+
     def finish(self) -> int:
         """Read to the end, so that the checksum of a packed file is compared.
 
@@ -181,12 +193,10 @@ class ScanFile:
             If the checksum or the length is wrong, the file changed while it was read,
             or so much follows that it cannot be checked.
         """
-        after = len(self._ahead)
-        self._ahead = b""
-        spare = memoryview(bytearray(_BLOCK))
+        after = 0
         limit = AFTER_THE_LAST_VOXEL if self.packed else self.size
-        while count := self._into(spare):
-            after += count
+        for block in self.blocks():
+            after += len(block)
             if after > limit:
                 raise TruncatedFile(
                     f"{self.name} goes on long after its last voxel; its checksum "
@@ -219,16 +229,18 @@ class ScanFile:
                 f"{self.name} is damaged: its checksum or its packing is wrong.", _AGAIN
             ) from error
         except EOFError as error:
-            raise self._ended(None) from error
+            raise self._ended() from error
         except OSError as error:
             raise TruncatedFile(
                 f"{self.name} cannot be read to its end: {error.strerror}.",
                 "Copy it to another disk first.",
             ) from error
 
-    def _ended(self, wanted: int | None) -> TruncatedFile:
-        much = f" ({self.size} bytes)" if wanted is None else f", before byte {wanted}"
-        return TruncatedFile(f"{self.name}: the file ends early{much}.", _AGAIN)
+    def _ended(self) -> TruncatedFile:
+        packed = "packed " if self.packed else ""
+        much = f" ({self.size} {packed}bytes"
+        much += f" should give {self._wanted})" if self._wanted else ")"
+        return TruncatedFile(f"{self.name} ends early{much}.", _AGAIN)
 
 
 class _Hashed(io.RawIOBase):
