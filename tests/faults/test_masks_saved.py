@@ -434,6 +434,15 @@ def test_f36_a_mask_never_replaces_its_scan(tmp_path, monkeypatch, way):
     assert not list(tmp_path.glob("*.tsv"))
 
 
+def test_f36_no_channel_of_the_scan_is_replaced(tmp_path):
+    paths = [scan(tmp_path / f"a_{name}.nii") for name in ("T1", "T2")]
+    paths[1].write_bytes(paths[1].read_bytes()[:-1] + b"!")
+    volume = load_volume(paths)
+    for path in paths:
+        with pytest.raises(WouldOverwriteSource):
+            save_segmentation(masked(volume), path, overwrite=True)
+
+
 def test_f36_without_leave_an_existing_file_is_kept(tmp_path):
     save_segmentation(plain(), tmp_path / "m.nii")
     with pytest.raises(WouldOverwrite):

@@ -86,7 +86,8 @@ class SourceGrid:
     format : str
         "nifti1", "nifti2" or "image" (2-D picture without geometry).
     sha256 : str
-        Digest of the scan's file, so that no mask is written over it.
+        Digests of the scan's files, spaces between, so that no mask is written over
+        one of them.
     """
 
     shape: tuple[int, ...]

@@ -262,9 +262,12 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     """
     from napari.layers import Labels
 
+    from napari_hydraseg.core.io.atomic import sweep_temporaries
+
     keep = (*GEOMETRY, "features", "metadata", "name", "colormap")
     layer = Labels(data, **{k: attributes[k] for k in keep if k in attributes})
     core.save_segmentation(segmentation_of(layer), path, overwrite=True)
+    sweep_temporaries(Path(path).parent)  # of a save that was killed long ago
     return [path]
 
 

@@ -178,7 +178,7 @@ def _spare_source(file: Path, grid: SourceGrid) -> None:
         return
     with open(file, "rb") as content:
         digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if digest == grid.sha256:
+    if digest in grid.sha256.split():
         raise WouldOverwriteSource(
             "The mask would replace the scan that it was made on.",
             "Choose another name.",

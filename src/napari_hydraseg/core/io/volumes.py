@@ -91,8 +91,12 @@ def load_volume(
     channels = [first.data[0]] + [
         _on_grid_of(first, other, resample=resample) for other in volumes[1:]
     ]
+    grid = first.grid
+    if grid is not None and len(volumes) > 1:  # none of them is written over
+        grid = replace(grid, sha256=" ".join(v.sha256 for v in volumes))
     volume = replace(
         first,
+        grid=grid,
         data=np.stack(channels) if len(channels) > 1 else first.data,
         names=tuple(names) or _channel_names(listed),
         modality=modality or first.modality,
