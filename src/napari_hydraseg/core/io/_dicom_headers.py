@@ -180,8 +180,7 @@ def read_header(path: Path) -> Header:
         head = file.read(4)
         file.seek(0)
         dataset, pixels = _parse(file)
-        values = {element.keyword: element.value for element in dataset}
-        meta = {element.keyword: element.value for element in dataset.file_meta}
+        values, meta = _values(dataset), _values(dataset.file_meta)
     classes = {str(values.get("SOPClassUID")), str(meta.get("MediaStorageSOPClassUID"))}
     if DIRECTORY in classes:
         raise NotAVolume(f"{name} is an index of DICOM files.", "Choose its folder.")
@@ -225,6 +224,15 @@ def _parse(file: BinaryIO) -> tuple[Any, tuple[int, int] | None]:
     # with a VR the head of the element takes 12 bytes: tag, VR, 2 unused, length
     start = file.tell() + (12 if vr else 8)
     return dataset, (start, -1 if length == UNDEFINED else length)
+
+
+def _values(dataset: Any) -> dict[str, Any]:
+    """Elements by keyword; a sequence where none belongs could hold anything."""
+    return {
+        element.keyword: element.value
+        for element in dataset
+        if (element.VR == "SQ") == element.keyword.endswith("Sequence")
+    }
 
 
 @cache

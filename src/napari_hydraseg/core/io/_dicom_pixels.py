@@ -15,6 +15,7 @@ import numpy as np
 from ..errors import TruncatedFile, VolumeReadError
 from ._dicom_frames import NATIVE, Frame
 from ._dicom_headers import Header
+from ._dicom_jpeg import SYNTAXES, check_jpeg
 from ._dicom_open import DoesNotFit, named, opened, quiet
 from ._dicom_values import Voxels, kinds_of, settle, streams
 from ._limits import check_size
@@ -22,6 +23,9 @@ from ._limits import check_size
 Wanted: TypeAlias = Mapping[int, tuple[Frame, Voxels]]
 
 _END = b"\xfe\xff\xdd\xe0"  # the item that ends compressed pixels
+# Run lengths: damaged ones make pylibjpeg panic, not raise. gdcm comes last: damaged
+# JPEG 2000 makes it end the process; it is the only one that reads lossless JPEG.
+_PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow", "gdcm")
 _THREADS = 4  # reading, checksums and arithmetic let go of the interpreter
 
 
@@ -160,7 +164,12 @@ def decoded(header: Header, numbers: Sequence[int]) -> Iterator[tuple[int, Voxel
         )
     shape = header.number("Rows"), header.number("Columns")
     grey = header.number("SamplesPerPixel", 1) == 1
-    arrays = iter_pixels(dataset, indices=list(numbers), raw=grey)
+    if header.syntax in SYNTAXES:
+        check_jpeg(dataset.PixelData, header, numbers)
+    plugin = _plugin(header.syntax)
+    arrays = iter_pixels(
+        dataset, indices=list(numbers), raw=grey, decoding_plugin=plugin
+    )
     try:
         for number, stored in zip(numbers, arrays, strict=True):
             if stored.shape[:2] != shape:
@@ -169,11 +178,20 @@ def decoded(header: Header, numbers: Sequence[int]) -> Iterator[tuple[int, Voxel
                     "Export the series again.",
                 )
             yield number, stored
-    except RuntimeError as error:  # what every decoder that there is refused
+    except RuntimeError as error:  # what the decoder refused
         raise VolumeReadError(
             f"The pixels of {name} cannot be unpacked.",
             "Export the series without compression.",
         ) from error
+
+
+def _plugin(syntax: str) -> str:
+    """Choose a decoder; "" where none is needed."""
+    from pydicom.pixels.decoders.base import get_decoder
+    from pydicom.uid import UID
+
+    available = get_decoder(UID(syntax)).available_plugins
+    return next((plugin for plugin in _PLUGINS if plugin in available), "")
 
 
 def _ends(pixels: bytes, header: Header) -> bool:

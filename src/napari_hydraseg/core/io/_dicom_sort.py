@@ -232,7 +232,8 @@ def _point(position: Points | None) -> str:
 
 def _thickness(frame: Frame) -> tuple[float | None, list[str]]:
     """Take what the header says of one slice, where no second tells the distance."""
-    for word in ("SpacingBetweenSlices", "SliceThickness"):
+    # the distance of slices is written as the gap between them by some scanners
+    for word in ("SliceThickness", "SpacingBetweenSlices"):
         try:
             value = float(frame.header.values.get(word) or 0)
         except (TypeError, ValueError):

@@ -41,6 +41,7 @@ def read_series(
     series: str | None = None,
     regularise: bool = False,
     index: int | None = None,
+    assume_spacing_mm: float | None = None,
 ) -> Volume:
     """Read one DICOM series.
 
@@ -58,6 +59,8 @@ def read_series(
     index : int, optional
         Which volume where every position has several slices; which frame of a film;
         which channel of a colour picture.
+    assume_spacing_mm : float, optional
+        Thickness of a single slice that does not say.
 
     Returns
     -------
@@ -86,7 +89,11 @@ def read_series(
         listed = [one for header in headers for one in _checked(header)]
         placed = check_geometry(listed, name)
     volume = (
-        _volume(listed, name, regularise=regularise, index=index)
+        _volume(
+            _stacked(listed, name, index, assume_spacing_mm),
+            name,
+            regularise=regularise,
+        )
         if placed
         else picture(listed, name, index=index)
     )
@@ -171,11 +178,19 @@ def _checked(header: Header) -> list[Frame]:
     return frames_of(header)
 
 
-def _volume(
-    listed: Sequence[Frame], name: str, *, regularise: bool, index: int | None
-) -> Volume:
+def _stacked(
+    listed: Sequence[Frame], name: str, index: int | None, thickness_mm: float | None
+) -> Stack:
     with quiet(name):
         found = stack(listed, name, same=same_pixels, index=index)
+    if found.thick or thickness_mm is None:
+        return found
+    affine = found.affine_lps @ np.diag([1.0, 1.0, thickness_mm, 1.0])
+    note = f"A thickness of {thickness_mm} mm was assumed."
+    return replace(found, affine_lps=affine, thick=True, notes=(*found.notes, note))
+
+
+def _volume(found: Stack, name: str, *, regularise: bool) -> Volume:
     if found.fault is None:
         return _even_volume(found, name)
     if not regularise:

@@ -39,7 +39,11 @@ def read_scan(
     """
     if path.is_dir() or _kind(path) == "dicom":
         return dicom.read_series(
-            path, series=series, regularise=regularise, index=index
+            path,
+            series=series,
+            regularise=regularise,
+            index=index,
+            assume_spacing_mm=assume_spacing_mm,
         )
     return _as_volume(
         *_scan(path, index=index, ids=ids, assume_spacing_mm=assume_spacing_mm),
