@@ -101,6 +101,7 @@ def test_an_encoder_comes_with_or_without_prefix(prefix, tmp_path):
     tensors[f"{extra}classifier.weight"] = np.zeros((1000, 1024), np.float32)
     made = convert(write(tmp_path / "w.pt", tensors))
     assert made.spec.heads == {}
+    assert made.spec.options["decoders"] == "light"
     assert made.card["converted"]["ignored"] == ["encoder.classifier.weight"]
     np.testing.assert_array_equal(
         made.weights["encoder.features.conv0.weight"],

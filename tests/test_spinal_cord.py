@@ -1,5 +1,7 @@
 """The published spinal-cord networks, converted, on a scan that they never saw."""
 
+from dataclasses import replace
+
 import nibabel as nib
 import numpy as np
 import pytest
@@ -63,6 +65,26 @@ def test_the_mask_lies_on_the_grid_of_the_file(model, files, tmp_path):
     np.testing.assert_allclose(mask.affine, scan.affine)
     overlap = dice(np.asarray(mask.dataobj) == 1, np.asarray(manual.dataobj) == GREY)
     assert overlap == pytest.approx(PUBLISHED["challenge"], abs=5e-4)
+
+
+def test_a_head_that_it_is_taught_decides_by_itself(model, files):
+    """The published threshold is that of the published head."""
+    made = model("challenge")
+    spec = made.spec
+    both = {**spec.heads, "other": ("background", "other")}
+    own = "heads.grey_matter."
+    twin = {
+        name.replace(own, "heads.other."): value
+        for name, value in made.weights.items()
+        if name.startswith(own)
+    }
+    taught = replace(
+        made, spec=replace(spec, heads=both), weights={**made.weights, **twin}
+    )
+    volume = load_volume(files[0], modality="MR")
+    found = finish(segment(volume, taught, heads=("grey_matter", "other")))
+    sizes = {head: int(answer.labels.sum()) for head, answer in found.items()}
+    assert 0 < sizes["grey_matter"] < sizes["other"]
 
 
 def test_probabilities_and_mask_agree(model, files):

@@ -68,6 +68,8 @@ def _translate(tensors: Arrays) -> Translated:
 
 def _spec(heads: list[str], inputs: int, decoders: str) -> ModelSpec:
     slices = 3 if inputs == 3 else 1
+    if not heads:  # to be taught ours, which are a tenth as large and see all maps
+        decoders = "light"
     return ModelSpec(
         network="hydranet",
         channels=channel_names(inputs // slices),

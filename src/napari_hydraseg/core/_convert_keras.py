@@ -75,7 +75,7 @@ def _grey_matter(tensors: Arrays) -> Translated:
         spacing_mm={"MR": {"mm": 0.25, "align": "first", "crop": 200}},
         intensity={"MR": {"kind": "standard"}},
         orientation="L,A",
-        threshold=0.999,
+        threshold={_GREY: 0.999},
         options={"width": width},
     )
     card = {

@@ -1,8 +1,8 @@
 """How a network runs over a scan: batches of slices, or a window that slides."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 import torch
@@ -63,7 +63,9 @@ def slicewise(
     for places, batch in batches(data.data, spec, device):
         with torch.inference_mode():
             for head, logits in net(batch, heads).items():
-                part = answer(logits, data.frame, spec, probabilities=probabilities)
+                part = answer(
+                    logits, data.frame, spec, head=head, probabilities=probabilities
+                )
                 parts[head].append(part)
         yield Progress(places[-1] + 1, len(data.data), "segmenting")
     return {head: _joined(answers) for head, answers in parts.items()}
@@ -100,7 +102,11 @@ def windows(
         yield Progress(done, len(places), "segmenting")
     return {
         head: answer(
-            (logits / total)[None], data.frame, spec, probabilities=probabilities
+            (logits / total)[None],
+            data.frame,
+            spec,
+            head=head,
+            probabilities=probabilities,
         )
         for head, logits in sums.items()
     }
@@ -126,6 +132,7 @@ def answer(
     frame: grid.Frame,
     spec: ModelSpec,
     *,
+    head: str,
     probabilities: bool = False,
 ) -> Answer:
     """Decide for a class at a scan's own size.
@@ -138,6 +145,8 @@ def answer(
         From the scan's own slices to what the model saw.
     spec : ModelSpec
         Its threshold, if any, holds for heads of two classes.
+    head : str
+        Whose answer it is.
     probabilities : bool
         Whether the softmax output is wanted too.
 
@@ -151,33 +160,44 @@ def answer(
             "This head says one thing about a whole image; it makes no mask.",
             "Choose another head.",
         )
+    threshold = _threshold(spec, head) if logits.shape[1] == 2 else None
     if not frame.plain:
-        return _answer_in_frame(logits, frame, spec, probabilities=probabilities)
+        return _answer_in_frame(logits, frame, threshold, probabilities=probabilities)
     native = frame.native
     if logits.shape[2:] != native:
         mode = "bilinear" if len(native) == 2 else "trilinear"
         logits = F.interpolate(logits, size=native, mode=mode, align_corners=False)
-    if spec.threshold is not None and logits.shape[1] == 2:
-        labels = logits.softmax(1)[:, 1] > spec.threshold
+    if threshold is not None:
+        labels = logits.softmax(1)[:, 1] > threshold
     else:
         labels = logits.argmax(1)
     share = logits.softmax(1).float().cpu().numpy() if probabilities else None
     return labels.cpu().numpy().astype(np.uint8), share
 
 
+def _threshold(spec: ModelSpec, head: str) -> float | None:
+    """Return the probability from which on a head of two classes says yes."""
+    said = spec.threshold
+    return said.get(head) if isinstance(said, Mapping) else said
+
+
 def _answer_in_frame(
-    logits: Tensor, frame: grid.Frame, spec: ModelSpec, *, probabilities: bool
+    logits: Tensor,
+    frame: grid.Frame,
+    threshold: float | None,
+    *,
+    probabilities: bool,
 ) -> Answer:
     """Decide as `answer`, but before the way back where a threshold decides."""
     share = logits.softmax(1).float().cpu().numpy()
     outside = [1.0] + [0.0] * (share.shape[1] - 1)  # around what was cut out: nothing
-    yes = spec.threshold is not None and share.shape[1] == 2
-    if yes:
-        above = (share[:, 1:] > spec.threshold).astype(np.float32)
+    labels: NDArray[Any] | None = None
+    if threshold is not None:
+        above = (share[:, 1:] > threshold).astype(np.float32)
         labels = frame.leave(above, outside[1:])[:, 0] > 0.5
-    if probabilities or not yes:
+    if probabilities or labels is None:
         share = frame.leave(share, outside)
-    if not yes:
+    if labels is None:
         labels = share.argmax(1)
     return labels.astype(np.uint8), share if probabilities else None
 

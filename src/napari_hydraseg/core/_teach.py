@@ -291,7 +291,7 @@ def _answer(job: Job, place: Place) -> NDArray[np.uint8]:
     volume = job.pairs[case][0]
     modality = modality_of(volume, job.checkpoint, job.head)
     frame, _ = grid.frame_of(volume, job.spec, modality=modality, head=job.head)
-    labels, _ = _engine.answer(logits, frame, job.spec)
+    labels, _ = _engine.answer(logits, frame, job.spec, head=job.head)
     return np.asarray(labels[0])
 
 

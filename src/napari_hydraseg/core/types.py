@@ -223,9 +223,9 @@ class ModelSpec:
         Normalisation by modality; see `core.grid.normalise`.
     orientation : str
         Directions of rows and columns of an axial slice.
-    threshold : float or None
-        Probability of the foreground above which a two-class head says yes;
-        None: the most probable class.
+    threshold : float, mapping of str to float, or None
+        Probability of the foreground above which two-class heads (or those that are
+        named) say yes; else the most probable class.
     options : mapping
         Arguments of the network's ``build``.
     """
@@ -237,7 +237,7 @@ class ModelSpec:
     spacing_mm: Mapping[str, Any] = field(default_factory=dict)
     intensity: Mapping[str, Any] = field(default_factory=dict)
     orientation: str = "P,L"
-    threshold: float | None = None
+    threshold: float | Mapping[str, float] | None = None
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
