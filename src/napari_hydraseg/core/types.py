@@ -84,7 +84,8 @@ class SourceGrid:
     header : mapping
         Raw geometry fields of the header, by the names of the NIfTI standard.
     format : str
-        "nifti1", "nifti2" or "image" (2-D picture without geometry).
+        "nifti1", "nifti2", "mgh", "nrrd", "meta", or "image" (2-D picture without
+        geometry).
     sha256 : str
         Digests of the scan's files, spaces between, so that no mask is written over
         one of them.
