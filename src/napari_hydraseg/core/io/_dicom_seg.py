@@ -81,20 +81,15 @@ def save_dicom_seg(
     ensure_writable(file, overwrite=overwrite)
     if not segmentation.labels.any():
         raise SaveError("Nothing is labelled.", "Paint or segment something first.")
-    labels, affine = on_grid(segmentation)
+    elements = [*_GEOMETRY, *(_PERSON if patient else ())]
     datasets, order, affine_lps = sources_of(
-        Path(source),
-        series=series,
-        elements=(*_GEOMETRY, *(_PERSON if patient else ())),
+        Path(source), series=series, index=index, elements=elements
     )
-    _check_grid(labels, RAS_TO_LPS @ affine, len(order), affine_lps)
     for dataset in datasets:
         for word in _PERSON:
             if word not in dataset:
                 setattr(dataset, word, "")
-    pixels = np.zeros((len(order), *labels.shape[1::-1]), labels.dtype)
-    for place, number in enumerate(order):
-        pixels[number] = labels[:, :, place].T
+    pixels = _frames(segmentation, order, affine_lps)
     seg = highdicom.seg.Segmentation(
         source_images=datasets,
         pixel_array=_numbered(pixels, names),
@@ -111,6 +106,18 @@ def save_dicom_seg(
         content_label="SEGMENTATION",
     )
     atomic_write(file, lambda stream: seg.save_as(stream), overwrite=overwrite)
+
+
+def _frames(
+    segmentation: Segmentation, order: list[int], affine_lps: NDArray[np.float64]
+) -> NDArray[Any]:
+    """Labels (frame, row, column) in the order of the frames of the source."""
+    labels, affine = on_grid(segmentation)
+    _check_grid(labels, RAS_TO_LPS @ affine, len(order), affine_lps)
+    pixels = np.zeros((len(order), *labels.shape[1::-1]), labels.dtype)
+    for place, number in enumerate(order):
+        pixels[number] = labels[:, :, place].T
+    return pixels
 
 
 def _check_grid(

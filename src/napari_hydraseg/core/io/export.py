@@ -86,8 +86,20 @@ def _nrrd_head(
         "encoding: gzip",
         f"space origin: {_vector(affine_lps[:3, 3])}",
     ]
-    colours = colours_for(names, segmentation.colours)
     extent = " ".join(f"0 {size - 1}" for size in labels.shape)
+    lines += _segment_lines(names, colours_for(names, segmentation.colours), extent)
+    lines += [
+        "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
+        "Segmentation_MasterRepresentation:=Binary labelmap",
+        "Segmentation_ReferenceImageExtentOffset:=0 0 0",
+    ]
+    return ("\n".join(lines) + "\n\n").encode()
+
+
+def _segment_lines(
+    names: Mapping[int, str], colours: Mapping[int, str], extent: str
+) -> list[str]:
+    lines = []
     for place, (label, name) in enumerate(names.items()):
         fields = {
             "ID": f"Segment_{label}",
@@ -100,12 +112,7 @@ def _nrrd_head(
             "Extent": extent,
         }
         lines += [f"Segment{place}_{key}:={value}" for key, value in fields.items()]
-    lines += [
-        "Segmentation_ContainedRepresentationNames:=Binary labelmap|",
-        "Segmentation_MasterRepresentation:=Binary labelmap",
-        "Segmentation_ReferenceImageExtentOffset:=0 0 0",
-    ]
-    return ("\n".join(lines) + "\n\n").encode()
+    return lines
 
 
 def _vector(values: NDArray[np.float64]) -> str:
