@@ -207,3 +207,25 @@ def test_grey_values_below_the_floor_are_cut_off_now_and_then():
         for _ in range(200)
     ]
     assert 0.15 < np.isclose(lowest, -0.4).mean() < 0.35
+
+
+def test_an_image_smaller_than_the_piece_lies_anywhere_in_it():
+    case = Case(
+        images=np.zeros((1, 1, 8, 8), np.float16),
+        labels=np.zeros((1, 8, 8), np.uint8),
+        classes={},
+        annotated=np.arange(1),
+    )
+    _, labels = draw(
+        [case],
+        100,
+        size=(24, 8),
+        slices=1,
+        recipe=augment.NONE,
+        rng=np.random.default_rng(0),
+    )
+    known = (labels != IGNORE).any(2)
+    tops = {int(one.float().argmax()) for one in known}
+    assert min(tops) <= 2
+    assert max(tops) >= 14
+    assert known.sum(1).unique().tolist() == [8]

@@ -227,21 +227,24 @@ def _centre(
     rng: np.random.Generator,
     cls: int | None,
 ) -> tuple[float, ...]:
-    """Where to cut: around a voxel of a class, or anywhere; never far over the edge."""
+    """Where to cut: around a voxel of a class, or anywhere; never far over the edge.
+
+    An image smaller than the piece lies anywhere in it, so that nothing is learned from
+    how far away the edges are: at inference the padding is another.
+    """
     centre = [(n - 1) / 2 for n in labels.shape]
-    if all(n <= m for n, m in zip(labels.shape, size, strict=True)):
-        return tuple(centre)
-    where = np.argwhere(labels == cls) if cls is not None else ()
-    target = (
-        where[rng.integers(len(where))]
-        if len(where)
-        else [rng.uniform(0, n - 1) for n in labels.shape]
-    )
+    target = [rng.uniform(0, n - 1) for n in labels.shape]
+    cut = any(n > m for n, m in zip(labels.shape, size, strict=True))
+    where = np.argwhere(labels == cls) if cut and cls is not None else ()
+    if len(where):
+        target = where[rng.integers(len(where))]
     for axis, (n, m) in enumerate(zip(labels.shape, size, strict=True)):
+        slack = abs(n - m) / 2
         if n > m:
-            slack = (n - m) / 2
             offset = np.clip(target[axis] - centre[axis], -slack, slack)
-            centre[axis] += float(offset)
+        else:
+            offset = rng.uniform(-slack, slack)
+        centre[axis] += float(offset)
     return tuple(centre)
 
 
