@@ -220,7 +220,7 @@ def compare(folder: Path, repeats: int) -> list[str]:
         ratio = theirs / max(mine, 0.1)
         met = "met" if ratio >= goal else "MISSED"
         lines.append(
-            f"{job}, {what}: {other} takes {ratio:.1f}x  (goal {goal}x: {met})"
+            f"{job}, {what}: {ratio:.1f}x that of ours for {other} (goal {goal}x: {met})"
         )
     return lines
 
