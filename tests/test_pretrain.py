@@ -160,6 +160,16 @@ def test_a_missing_entry_is_named():
         finish(pretrain({"name": "x", "title": "x", "data": "."}))
 
 
+def test_an_entry_that_nothing_reads_is_refused(sets):
+    wrong = config(sets, steps=1, validate_evry=1)
+    with pytest.raises(WrongInput, match="Did you mean validate_every"):
+        finish(pretrain(wrong))
+    wrong = config(sets, steps=1, validate_every=1)
+    wrong["dataset"][0]["flop"] = True
+    with pytest.raises(WrongInput, match="Did you mean flip"):
+        finish(pretrain(wrong))
+
+
 def test_no_subject_of_the_real_sets_stands_in_two_splits(data_root):
     for file in sorted(data_root.glob("*/split.json")):
         split = json.loads(file.read_text())

@@ -6,6 +6,7 @@ all heads become one (`core._weighting`). The encoder's batch norms keep the sta
 they started with, so that sets of different contrast do not pull them apart.
 """
 
+import difflib
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -24,7 +25,9 @@ _KEYS = (
     "name title data seed start validate_every average rates network "
     "intensity spacing_mm recommended dataset"
 ).split()
-_SET_KEYS = ("folder", "heads", "modality", "patch", "slices_per_step")
+_MORE_KEYS = "steps minutes precision description licence limits weighting".split()
+_SET_KEYS = "folder heads modality patch slices_per_step".split()
+_MORE_SET_KEYS = "flip floor nominal licence data cite".split()
 
 
 def pretrain(
@@ -119,11 +122,23 @@ def _check(config: Mapping[str, Any]) -> None:
         missing.append("steps or minutes")
     for number, table in enumerate(config.get("dataset", ()), 1):
         missing += [f"dataset {number}: {key}" for key in _SET_KEYS if key not in table]
+    _refuse_unknown(config, [*_KEYS, *_MORE_KEYS])
+    for table in config.get("dataset", ()):
+        _refuse_unknown(table, [*_SET_KEYS, *_MORE_SET_KEYS])
     if missing:
         raise WrongInput(
             f"The configuration lacks {', '.join(missing[:5])}.",
             "experiments/hydranet.toml shows every entry.",
         )
+
+
+def _refuse_unknown(table: Mapping[str, Any], known: Sequence[str]) -> None:
+    """Refuse an entry that nothing reads: it is a slip of the pen."""
+    for key in table:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f"Did you mean {near[0]}?" if near else "Take it out."
+            raise WrongInput(f"The configuration has an unknown entry, {key}.", hint)
 
 
 def _cases(data: Dataset, spec: ModelSpec, split: str) -> list[Case]:
