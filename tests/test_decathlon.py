@@ -120,7 +120,7 @@ def test_the_3d_experiment_learns_from_a_decathlon_folder(task, tmp_path):
 
 
 def test_the_shell_runs_the_experiment_on_another_folder(task, tmp_path):
-    text = EXPERIMENT.read_text().replace("steps = 700 ", "steps = 2 ")
+    text = EXPERIMENT.read_text().replace("steps = 1400 ", "steps = 2 ")
     text = text.replace("width = 8", "width = 2")
     (tmp_path / "short.toml").write_text(text)
     model = tmp_path / "short.safetensors"
