@@ -78,6 +78,7 @@ def teach(
     minutes: float | None,
     epochs: int | None,
     before: float,
+    rate: float | None = None,
 ) -> Steps[tuple[Curve, int]]:
     """Train until the budget is used; the best state for the held-out slices stays.
 
@@ -91,6 +92,8 @@ def teach(
         The budget, caching of features included.
     before : float
         Held-out Dice at the start.
+    rate : float, optional
+        Peak learning rate of the head; the encoder's keeps its ratio to it.
 
     Yields
     ------
@@ -119,7 +122,7 @@ def teach(
         # however slow the machine, one step is taken
         return (time.monotonic() - began) / budget if step else 0.0
 
-    watch, optimiser = _Watch(job, before), training.adamw(_groups(job))
+    watch, optimiser = _Watch(job, before), training.adamw(_groups(job, rate))
     for step, loss in enumerate(training.optimise(optimiser, draw, share), 1):
         spent = share(step)
         preview = watch.look(step / per_epoch, loss, last=spent >= 1, spent=spent)
@@ -185,10 +188,13 @@ class _Watch:
         return {"case": case, "slice": index, "labels": answers[middle]}
 
 
-def _groups(job: Job) -> list[dict[str, Any]]:
-    groups = [{"params": trained(job.net.heads[job.head]), "lr": RATES["heads"]}]
-    body = trained(job.net.encoder)
-    return groups + ([{"params": body, "lr": RATES["encoder"]}] if body else [])
+def _groups(job: Job, rate: float | None) -> list[dict[str, Any]]:
+    factor = rate / RATES["heads"] if rate else 1.0
+    own, body = trained(job.net.heads[job.head]), trained(job.net.encoder)
+    groups = [{"params": own, "lr": factor * RATES["heads"]}]
+    if body:
+        groups.append({"params": body, "lr": factor * RATES["encoder"]})
+    return groups
 
 
 def _source(

@@ -28,6 +28,7 @@ def finetune(
     augment: bool = True,
     minutes: float | None = None,
     epochs: int | None = None,
+    rate: float | None = None,
     hold_out: Literal["auto", "none"] = "auto",
     seed: int = 0,
     device: str = "auto",
@@ -58,6 +59,9 @@ def finetune(
     minutes, epochs : float, int, optional
         Budget: wall time of the training, or passes over the annotated slices.
         Default: one minute.
+    rate : float, optional
+        Peak learning rate of the head; the encoder's, where it is trained, keeps its
+        ratio to it. Default: that which suits most heads.
     hold_out : {"auto", "none"}
         Whether to keep annotated slices aside to judge before and after.
     seed : int
@@ -102,7 +106,12 @@ def finetune(
     donor, reason = _start(job, init, mode, shown)
     before = _teach.score(job, seed=seed)
     lesson = _teach.teach(
-        job, augment=augment, minutes=minutes, epochs=epochs, before=before["dice"]
+        job,
+        augment=augment,
+        minutes=minutes,
+        epochs=epochs,
+        before=before["dice"],
+        rate=rate,
     )
     curve, passes = yield from _insist(lesson)
     return _candidate.result(
