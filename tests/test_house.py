@@ -47,6 +47,7 @@ FLOORS = """
 2   core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
+1   core/_pieces
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
     > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
     > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even

@@ -15,6 +15,7 @@ from napari_hydraseg.core import (
     finish,
     segment,
 )
+from napari_hydraseg.core._pieces import keep_largest
 from napari_hydraseg.core.errors import DeviceUnavailable, UnknownModel, WrongInput
 from napari_hydraseg.core.networks import weights_of
 
@@ -148,3 +149,16 @@ def test_blocks_are_joined_as_monai_does(volumetric):
         )
     agree = (oracle.argmax(1)[0].numpy() == ours.labels).mean()
     assert agree > 0.98  # tiles start at other voxels, so edges differ a little
+
+
+def test_of_an_organ_that_is_there_once_the_largest_piece_is_kept():
+    labels = np.zeros((3, 8, 8), np.uint8)
+    labels[:2, 1:4, 1:4] = 1
+    labels[2, 6, 6] = 1  # a false one
+    labels[1, 5:7, 5:7] = 2
+    kept = keep_largest(labels)
+    assert kept[2, 6, 6] == 0
+    labels[2, 6, 6] = 0
+    np.testing.assert_array_equal(kept, labels)
+    assert kept.dtype == labels.dtype
+    assert not keep_largest(np.zeros((1, 2, 2), np.uint8)).any()

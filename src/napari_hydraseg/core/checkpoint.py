@@ -253,6 +253,7 @@ def _spec(fields: dict[str, Any]) -> ModelSpec:
             "channels": tuple(fields["channels"]),
             "heads": {k: tuple(v) for k, v in fields["heads"].items()},
             "patch": tuple(fields["patch"]),
+            "largest": tuple(fields.get("largest", ())),
         }
     )
 

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from .. import __version__
 from . import _choice, _engine, grid, networks
+from ._pieces import keep_largest
 from .checkpoint import digest
 from .errors import OutOfMemory
 from .networks import MultiHead
@@ -150,7 +151,7 @@ def encode(
     total = len(conformed.data)
     with torch.inference_mode():
         for places, batch in _engine.batches(conformed.data, spec, where):
-            rows.append(summarise(net, batch))
+            rows.append(summarise(net, batch, chosen[0]))
             yield Progress(places[-1] + 1, total, "looking at the scan")
     return {
         depth: torch.cat([row[depth] for row in rows]).cpu().numpy()
@@ -158,10 +159,12 @@ def encode(
     }
 
 
-def summarise(net: MultiHead, batch: Tensor) -> dict[str, Tensor]:
+def summarise(
+    net: MultiHead, batch: Tensor, head: str | None = None
+) -> dict[str, Tensor]:
     """Mean and standard deviation of each feature map: depth -> (n, 2 * channels)."""
     padded = networks.padded(batch, net)
-    features = net.encoder(padded)
+    features = net.features(padded, head)
     pooled = {}
     for depth, maps in enumerate(features):
         if maps is not padded:  # the image itself is no feature
@@ -220,7 +223,8 @@ def _by_spacing(
     groups: dict[str, list[str]] = {}
     for head in heads:
         rule = grid.spacing_rule(spec, modality=modality, head=head)
-        groups.setdefault(json.dumps(rule), []).append(head)
+        key = json.dumps([rule, grid.channels_of(spec, head)])
+        groups.setdefault(key, []).append(head)
     return [tuple(group) for group in groups.values()]
 
 
@@ -233,6 +237,8 @@ def _on_scan(
 ) -> Segmentation:
     """Put an answer on the scan's grid."""
     labels = _back(found[0], volume, spec)
+    if head in spec.largest:
+        labels = keep_largest(labels)
     share = None
     if found[1] is not None:
         channels = np.moveaxis(found[1], 1, 0)  # (class, n, ...)

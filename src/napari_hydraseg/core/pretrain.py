@@ -25,7 +25,9 @@ _KEYS = (
     "name title data seed start validate_every average rates network "
     "intensity spacing_mm recommended dataset"
 ).split()
-_MORE_KEYS = "steps minutes precision description licence limits weighting".split()
+_MORE_KEYS = (
+    "steps minutes precision description licence limits weighting largest".split()
+)
 _SET_KEYS = "folder heads modality patch slices_per_step".split()
 _MORE_SET_KEYS = "flip floor nominal licence data cite".split()
 
@@ -104,6 +106,7 @@ def spec_of(config: Mapping[str, Any], sets: Sequence[Dataset]) -> ModelSpec:
         patch=tuple(network["patch"]),
         spacing_mm=config["spacing_mm"],
         intensity=config["intensity"],
+        largest=tuple(config.get("largest", ())),
         options=network["options"],
     )
 

@@ -227,6 +227,9 @@ class ModelSpec:
     threshold : float, mapping of str to float, or None
         Probability of the foreground above which two-class heads (or those that are
         named) say yes; else the most probable class.
+    largest : tuple of str
+        Heads of which only the largest connected piece of each class is kept: organs
+        that are there once.
     options : mapping
         Arguments of the network's ``build``.
     """
@@ -239,6 +242,7 @@ class ModelSpec:
     intensity: Mapping[str, Any] = field(default_factory=dict)
     orientation: str = "P,L"
     threshold: float | Mapping[str, float] | None = None
+    largest: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -408,3 +412,37 @@ class ShiftReport:
     causes: tuple[Mapping[str, Any], ...] = ()
     advice: Mapping[str, Any] = field(default_factory=dict)
     basis: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, eq=False)
+class TransferReport:
+    """Whether a head learns better from a pretrained encoder, and by how much.
+
+    Attributes
+    ----------
+    head : str
+        What was learned.
+    arms : tuple of mapping
+        ``{"slices", "arm", "dice", "updates", "seconds", "rates"}`` for each number of
+        annotated slices and arm. ``dice``: ``mean``; ``sd`` over repeats; ``low`` and
+        ``high``, a 95 % bootstrap interval over test scans; ``values``, one for each
+        repeat. Updates and seconds are means over repeats; ``slices`` is None where
+        every annotated slice was used.
+    comparisons : tuple of mapping
+        ``{"slices", "arm", "against", "difference", "low", "high", "gain_percent",
+        "error_gone_percent", "p_value", "n"}``; ``p_value`` is None below 6 scans.
+    runs : tuple of mapping
+        ``{"slices", "repeat", "arm", "rate", "updates", "seconds", "choice_seconds",
+        "dice"}``; ``dice`` holds one number for each test scan.
+    basis : mapping
+        Model, sizes, budget, seed, versions.
+    notes : tuple of str
+        What was left out, and what to be careful about.
+    """
+
+    head: str
+    arms: tuple[Mapping[str, Any], ...]
+    comparisons: tuple[Mapping[str, Any], ...]
+    runs: tuple[Mapping[str, Any], ...]
+    basis: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
