@@ -27,8 +27,8 @@ FILES = sorted(
 # public face of core, "version" the package itself.
 FLOORS = """
 5   cli > demo
-    > commands/convert, commands/doctor, commands/judge, commands/library,
-    commands/segment, commands/series, commands/train > commands/masks
+    > commands/compare, commands/convert, commands/doctor, commands/judge,
+    commands/library, commands/segment, commands/series, commands/train > commands/masks
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
@@ -37,11 +37,14 @@ FLOORS = """
     > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
     > gui/nouns > gui/colours > gui
 4.5 core
-4   core/transfer > core/report > core/_describe, core/_figures, core/_plain
+4   core/transfer > core/_race, core/_outcome, core/_state
+    > core/_few, core/_arms, core/_paired > core/report
+    > core/_describe, core/_figures, core/_plain > core/_compared
 3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_candidate,
-    core/_teach, core/_evidence, core/_fit > core/_scores, core/_run, core/_job
-    > core/_holdout,
-    core/_heads > core/inference, core/_ranks > core/_engine, core/_choice,
+    core/_teach, core/_saved, core/_evidence, core/_fit
+    > core/_scores, core/_run, core/_begin, core/_exam, core/_source
+    > core/_job, core/_features > core/_holdout, core/_heads
+    > core/inference, core/_ranks > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint > core/_reference
 2   core/convert > core/_convert_* > core/_foreign
 2   core/models > core/checkpoint

@@ -21,6 +21,7 @@ _HOMES = {
         "ShiftReport",
         "SourceGrid",
         "Steps",
+        "TransferReport",
         "Volume",
         "finish",
     ),
@@ -46,6 +47,7 @@ _HOMES = {
     "_model_card": ("model_card",),
     "pretrain": ("pretrain",),
     "shift": ("mmd", "mmd_test", "shift"),
+    "transfer": ("compare_transfer",),
     "metrics": (
         "accuracy",
         "dice",

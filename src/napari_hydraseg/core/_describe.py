@@ -10,8 +10,9 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from ._compared import transfer_report
 from .metrics import summarise
-from .types import FinetuneResult, Report, ShiftReport
+from .types import FinetuneResult, Report, ShiftReport, TransferReport
 
 NO_PROOF = "That does not prove the mask right or wrong."
 TRAINED_ON = "the scans this model was trained on"
@@ -22,7 +23,7 @@ NUMBERED = (
 
 
 def describe(
-    result: FinetuneResult | ShiftReport | Sequence[Mapping[str, Any]],
+    result: FinetuneResult | ShiftReport | TransferReport | Sequence[Mapping[str, Any]],
     *,
     figures: Iterable[Mapping[str, Any]] = (),
 ) -> Report:
@@ -30,7 +31,7 @@ def describe(
 
     Parameters
     ----------
-    result : FinetuneResult, ShiftReport or sequence of mapping
+    result : FinetuneResult, ShiftReport, TransferReport or sequence of mapping
         A result; or rows of `evaluate`, each with a "case" beside.
     figures : iterable of mapping
         More figures to show, e.g. slices with their masks; see `core._figures`.
@@ -44,6 +45,8 @@ def describe(
         report = _finetune(result)
     elif isinstance(result, ShiftReport):
         report = _shift(result)
+    elif isinstance(result, TransferReport):
+        report = transfer_report(result)
     else:
         report = _evaluation(result)
     return Report(

@@ -1,0 +1,174 @@
+"""Drawing a few annotated slices across the organ, the same for all arms."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import grid, training
+from .errors import AnnotationError, UnknownLabelId
+from .types import Segmentation, Volume
+
+Pair: TypeAlias = tuple[Volume, Segmentation]
+Place: TypeAlias = tuple[int, int]
+"""Case and slice of the acquisition plane."""
+
+INNER = 1 / 3  # of the drawn slices, by which a learning rate is chosen
+
+
+def painted(pair: Pair) -> list[int]:
+    """List the slices that are vouched for and show something."""
+    volume, segmentation = pair
+    shown = grid.to_slices(segmentation.labels, volume.plane) > 0
+    return _indices(shown & training.vouched(segmentation, volume))
+
+
+def annotated(pair: Pair) -> list[int]:
+    """List the slices on which something is vouched for."""
+    return _indices(training.vouched(pair[1], pair[0]))
+
+
+def draw(cases: Sequence[Pair], count: int | None, *, seed: int) -> list[Place]:
+    """Draw slices of as many scans as possible, from end to end of what is painted.
+
+    Parameters
+    ----------
+    cases : sequence of (Volume, Segmentation)
+        Annotated scans.
+    count : int or None
+        Painted slices to draw; None: every annotated slice.
+    seed : int
+        Of the draw.
+
+    Returns
+    -------
+    list of (int, int)
+        Case and slice, each once.
+
+    Raises
+    ------
+    AnnotationError
+        If fewer are painted.
+    """
+    if count is None:
+        return [(c, i) for c, pair in enumerate(cases) for i in annotated(pair)]
+    shown = [painted(pair) for pair in cases]
+    if count > (there := sum(map(len, shown))):
+        raise AnnotationError(
+            f"{count} slices were asked for; {there} are painted.",
+            "Ask for fewer, or give more scans.",
+        )
+    rng = np.random.default_rng(seed)
+    queue = [int(i) for i in rng.permutation(len(cases)) if shown[i]]
+    free = {case: set(shown[case]) for case in queue}
+    found: list[Place] = []
+    while len(found) < count:
+        case = queue.pop(0)
+        # one end of the organ in the first scan, the other end in the last
+        along = (len(found) + rng.random()) / count
+        target = shown[case][int(along * len(shown[case]))]
+        index = min(free[case], key=lambda i: (abs(i - target), i))
+        free[case].remove(index)
+        found.append((case, index))
+        if free[case]:
+            queue.append(case)
+    return found
+
+
+def inner_split(
+    places: Sequence[Place], *, seed: int
+) -> tuple[list[Place], list[Place]] | None:
+    """Part the drawn slices into those to learn from and those to choose by.
+
+    Whole scans are kept aside where there are several, else neighbouring slices.
+
+    Returns
+    -------
+    learn, judge : list of (int, int)
+        Or None if there is one slice only.
+    """
+    if len(places) < 2:
+        return None
+    rng = np.random.default_rng(seed)
+    scans = sorted({case for case, _ in places})
+    if len(scans) > 1:
+        aside = rng.permutation(scans)[: max(1, round(INNER * len(scans)))]
+        judge = [place for place in places if place[0] in aside]
+    else:
+        size = max(1, round(INNER * len(places)))
+        first = int(rng.integers(len(places) - size + 1))
+        judge = sorted(places)[first : first + size]
+    return [place for place in places if place not in judge], judge
+
+
+def pairs_of(cases: Sequence[Pair], places: Sequence[Place]) -> list[Pair]:
+    """Vouch for these slices only; scans of which none is drawn are left out."""
+    wanted: dict[int, list[int]] = {}
+    for case, index in places:
+        wanted.setdefault(case, []).append(index)
+    found = []
+    for case in sorted(wanted):
+        volume, segmentation = cases[case]
+        marks = np.zeros(volume.shape[volume.plane_axis], bool)
+        marks[wanted[case]] = True
+        found.append((volume, _narrowed(segmentation, volume, marks)))
+    return found
+
+
+def _narrowed(
+    segmentation: Segmentation, volume: Volume, marks: NDArray[np.bool_]
+) -> Segmentation:
+    """Keep the marked slices; what lies on others must not be known to any arm."""
+    voxels = training.vouched(segmentation, volume) & marks[:, None, None]
+    labels = np.where(voxels, grid.to_slices(segmentation.labels, volume.plane), 0)
+    before = segmentation.annotated
+    scribbled = before is not None and before.ndim == 3
+    return replace(
+        segmentation,
+        labels=grid.from_slices(labels, volume.plane),
+        annotated=grid.from_slices(voxels, volume.plane) if scribbled else marks,
+        plane=volume.plane,
+    )
+
+
+def renumbered(
+    segmentation: Segmentation, names: tuple[str, ...], classes: Mapping[int, int]
+) -> Segmentation:
+    """Number labels as the classes of the new head.
+
+    Parameters
+    ----------
+    segmentation : Segmentation
+        Labels; a label whose name is that of a class is that class.
+    names : tuple of str
+        Classes, background first.
+    classes : mapping of int to int
+        Label id -> class index, for labels without such a name.
+
+    Raises
+    ------
+    UnknownLabelId
+        If a label is no class.
+    """
+    ids = [int(i) for i in np.unique(segmentation.labels) if i]
+    table = np.zeros(max(ids, default=0) + 1, np.uint8)
+    for label in ids:
+        name = segmentation.names.get(label)
+        index = names.index(name) if name in names[1:] else classes.get(label, 0)
+        if not index:
+            raise UnknownLabelId(
+                f"Label {label} of a scan is none of {', '.join(names[1:])}.",
+                "Give all scans the same label ids or names.",
+            )
+        table[label] = index
+    return replace(
+        segmentation,
+        labels=table[segmentation.labels],
+        names=dict(enumerate(names[1:], 1)),
+    )
+
+
+def _indices(voxels: NDArray[np.bool_]) -> list[int]:
+    return [int(i) for i in np.flatnonzero(voxels.any((1, 2)))]

@@ -1,0 +1,195 @@
+"""One run of a comparison: choose a learning rate, teach an arm, test it."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from . import grid, training
+from ._arms import Arm
+from ._few import Pair, Place, inner_split, pairs_of
+from .finetune import finetune
+from .inference import segment
+from .metrics import dice
+from .types import Checkpoint, FinetuneResult, Steps
+
+RATES = (6e-4, 2e-3, 6e-3)  # that of finetune, and a third and three times of it
+
+
+@dataclass(frozen=True, eq=False)
+class Race:
+    """What all arms share.
+
+    Attributes
+    ----------
+    cases, test : tuple of (Volume, Segmentation)
+        To learn from and to test on; labels are class indices.
+    groups : tuple of int
+        For each test scan, which person it shows, from 0.
+    head : str
+        The new head.
+    class_names : tuple of str
+        Without background.
+    init : str
+        Where the head of a pretrained arm starts.
+    minutes, epochs : float, int or None
+        The budget of each training.
+    rates : tuple of float
+        Learning rates to choose from, the middle one the default.
+    seed : int
+    device : str
+    """
+
+    cases: tuple[Pair, ...]
+    test: tuple[Pair, ...]
+    groups: tuple[int, ...]
+    head: str
+    class_names: tuple[str, ...]
+    init: str
+    minutes: float | None
+    epochs: int | None
+    rates: tuple[float, ...]
+    seed: int
+    device: str
+
+
+def run_arm(
+    race: Race,
+    arm: Arm,
+    start: Checkpoint,
+    places: Sequence[Place],
+    *,
+    repeat: int,
+) -> Steps[dict[str, Any]]:
+    """Teach one arm from the drawn slices and test it.
+
+    Parameters
+    ----------
+    race : Race
+        What all arms share.
+    arm : Arm
+        How to teach.
+    start : Checkpoint
+        Where it starts from.
+    places : sequence of (int, int)
+        The drawn slices.
+    repeat : int
+        Which repeat it is; seeds hang on it.
+
+    Yields
+    ------
+    Progress
+        That of the verbs that do the work.
+
+    Returns
+    -------
+    dict
+        ``{"rate", "updates", "seconds", "choice_seconds", "dice"}``; ``dice`` has one
+        number for each person of the test scans.
+    """
+    began = time.monotonic()
+    rate = yield from _choose(race, arm, start, places, repeat=repeat)
+    chosen = time.monotonic()
+    pairs = pairs_of(race.cases, places)
+    model, updates = yield from _taught(race, arm, start, pairs, rate, repeat=repeat)
+    seconds = time.monotonic() - chosen
+    scores = yield from _scores(race, model, race.test)
+    groups = np.array(race.groups)
+    found = [float(_mean(scores[groups == g])) for g in range(groups.max() + 1)]
+    return {
+        "rate": rate,
+        "updates": updates,
+        "seconds": round(seconds, 2),
+        "choice_seconds": round(chosen - began, 2),
+        "dice": found,
+    }
+
+
+def _choose(
+    race: Race, arm: Arm, start: Checkpoint, places: Sequence[Place], *, repeat: int
+) -> Steps[float]:
+    """Choose the learning rate of an arm that trains the encoder, by drawn slices."""
+    default = race.rates[len(race.rates) // 2]
+    halves = inner_split(places, seed=race.seed + repeat)
+    if not arm.trains_encoder or len(race.rates) == 1 or halves is None:
+        return default
+    learn, judge = (pairs_of(race.cases, part) for part in halves)
+    best, highest = default, -1.0
+    for rate in race.rates:
+        model, _ = yield from _taught(race, arm, start, learn, rate, repeat=repeat)
+        scores = yield from _scores(race, model, judge)
+        mean = float(_mean(scores))
+        if mean > highest:  # a mean that is nan chooses nothing
+            best, highest = rate, mean
+    return best
+
+
+def _taught(
+    race: Race,
+    arm: Arm,
+    start: Checkpoint,
+    pairs: Sequence[Pair],
+    rate: float,
+    *,
+    repeat: int,
+) -> Steps[tuple[Checkpoint, int]]:
+    """Fine-tune; return the model and how many updates it took."""
+    steps = finetune(
+        start,
+        pairs,
+        head=race.head,
+        class_names=race.class_names,
+        init=race.init if arm.pretrained else "random",
+        mode=arm.mode,
+        depth=arm.depth,
+        augment=arm.augment,
+        minutes=race.minutes,
+        epochs=race.epochs,
+        rate=rate,
+        hold_out="none",
+        seed=race.seed + repeat,
+        device=race.device,
+    )
+    result, updates = yield from _counted(steps)
+    return result.candidate, updates
+
+
+def _scores(
+    race: Race, model: Checkpoint, pairs: Sequence[Pair]
+) -> Steps[np.ndarray[Any, np.dtype[np.float64]]]:
+    """Dice of each scan, mean over the classes that its reference shows, else nan."""
+    found = []
+    for volume, truth in pairs:
+        answer = yield from segment(
+            volume, model, heads=(race.head,), device=race.device
+        )
+        known = training.vouched(truth, volume)
+        reference, candidate = (
+            grid.to_slices(side.labels, volume.plane)[known]
+            for side in (truth, answer[race.head])
+        )
+        shown = [i for i in np.unique(reference) if i]
+        values = np.array([dice(reference == i, candidate == i) for i in shown])
+        found.append(float(_mean(values)))
+    return np.array(found)
+
+
+def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")
+
+
+def _counted(steps: Steps[FinetuneResult]) -> Steps[tuple[FinetuneResult, int]]:
+    """Run a fine-tuning and count its updates: each yields its loss."""
+    updates = 0
+    try:
+        while True:
+            progress = next(steps)
+            updates += "loss" in progress.values
+            yield progress
+    except StopIteration as end:
+        return end.value, updates
+    finally:
+        steps.close()
