@@ -61,7 +61,7 @@ FLOORS = """
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
 1   core/grid > core/_hounsfield, core/_frame
 1   core/metrics > core/_surfaces > core/_overlap
-1   core/_mmd > core/_kernels
+1   core/_mmd > core/_relabel, core/_centred > core/_kernels
 1   core/phantom
 1   core/_model_card
 1   core/_crop

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
+from scipy.stats import binom
 
 from napari_hydraseg.core._kernels import KERNELS
 from napari_hydraseg.core._mmd import mmd, mmd_test
@@ -56,13 +57,45 @@ def test_mmd_agrees_with_a_double_loop(kernel, unbiased):
     assert found == pytest.approx(naive_mmd(x, y, kernel, 0.2, unbiased), abs=1e-9)
 
 
+def all_pairs(a, b, kernel, gamma):
+    """Kernel values of all pairs from their differences, in float64."""
+    a, b = a.astype(float)[:, None], b.astype(float)
+    if kernel == "laplacian":
+        return np.exp(-gamma * np.abs(a - b).sum(axis=-1))
+    if kernel in ("rbf", "multi-rbf"):
+        scales = (0.25, 0.5, 1, 2, 4) if kernel == "multi-rbf" else (1,)
+        squared = ((a - b) ** 2).sum(axis=-1)
+        return np.mean([np.exp(-gamma * s * squared) for s in scales], axis=0)
+    inner = (a * b).sum(axis=-1)
+    return inner if kernel == "linear" else (gamma * inner + 1) ** 3
+
+
 @pytest.mark.parametrize("offset", [0.0, 30.0, 1000.0])
 @pytest.mark.parametrize(("dtype", "error"), [(np.float64, 1e-9), (np.float32, 1e-7)])
-def test_an_offset_common_to_both_samples_costs_no_digits(offset, dtype, error):
-    x, y = samples(n=40, m=30, d=16, shift=0.2, offset=offset)
+@pytest.mark.parametrize("sizes", [(2, 2, 1), (23, 40, 7), (350, 300, 32)])
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_an_offset_common_to_both_samples_costs_no_digits(
+    kernel, sizes, dtype, error, offset
+):
+    n, m, d = sizes
+    x, y = samples(n=n, m=m, d=d, shift=0.2, offset=offset)
     x, y = x.astype(dtype), y.astype(dtype)
-    wanted = naive_mmd(x, y, "rbf", 1 / 32, unbiased=True)
-    assert mmd(x, y, gamma=1 / 32) == pytest.approx(wanted, abs=error)
+    gamma = 0.5 / d
+    moved = (x, y)
+    if kernel == "linear":  # invariant, and the differences of large sums are not exact
+        mean = np.concatenate((x, y)).mean(axis=0, dtype=float)
+        moved = (x - mean, y - mean)
+    xx, yy, xy = (
+        all_pairs(p, q, kernel, gamma)
+        for p, q in ((moved[0],) * 2, (moved[1],) * 2, moved)
+    )
+    # "polynomial" grows with the sixth power of the offset; there, digits are relative.
+    scale = max(1.0, np.abs(xx).max()) if kernel == "polynomial" else 1.0
+    np.fill_diagonal(xx, 0)
+    np.fill_diagonal(yy, 0)
+    wanted = xx.sum() / (n * (n - 1)) + yy.sum() / (m * (m - 1)) - 2 * xy.mean()
+    found = mmd(x, y, kernel=kernel, gamma=gamma, block=256)
+    assert found == pytest.approx(wanted, rel=0, abs=error * scale)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -98,8 +131,10 @@ def test_mmd_is_symmetric():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_test_reports_the_same_distance_as_mmd(dtype):
-    x, y = (s.astype(dtype) for s in samples(shift=0.3, n=60, m=45))
-    assert mmd_test(x, y, permutations=5)[0] == pytest.approx(mmd(x, y), abs=1e-6)
+    x, y = (s.astype(dtype) for s in samples(shift=0.3, n=300, m=245))
+    for binned in (False, True):
+        found = mmd_test(x, y, permutations=5, binned=binned)[0]
+        assert found == pytest.approx(mmd(x, y), abs=1e-7)
 
 
 def test_relabelling_by_matrix_product_equals_relabelling_by_hand():
@@ -141,46 +176,39 @@ def test_groups_may_be_named_in_any_order_and_counted_each_once():
     assert whole[0] == pytest.approx(again[0], abs=1e-12)
 
 
-def false_alarms(draw, runs):
-    return sum(draw(seed) <= 0.05 for seed in range(runs))
+def false_alarms(p_of, runs=500):
+    """Whether the share of p <= .05 is inside the 99 % interval of a binomial."""
+    low, high = binom.interval(0.99, runs, 0.05)
+    return low <= sum(p_of(seed) <= 0.05 for seed in range(runs)) <= high
 
 
-def test_the_type_one_error_of_single_rows_is_five_percent():
+@pytest.mark.parametrize("binned", [False, True])
+def test_the_type_one_error_of_single_rows_is_five_percent(binned):
+    n, m = (130, 150) if binned else (15, 20)
+
     def p(seed):
-        x, y = samples(seed, n=15, m=20, d=3)
-        return mmd_test(x, y, permutations=99, seed=seed)[1]
+        x, y = samples(seed, n=n, m=m, d=3)
+        return mmd_test(x, y, permutations=39, seed=seed, binned=binned)[1]
 
-    # 99 % interval of a binomial with n = 300, probability .05
-    assert 6 <= false_alarms(p, 300) <= 25
-
-
-def scans(rng, count, slices, shift=0.0):
-    """Slices that resemble their own scan far more than another one."""
-    centres = rng.normal(size=(count, 3)) + shift
-    rows = np.repeat(centres, slices, axis=0)
-    rows = rows + 0.2 * rng.normal(size=rows.shape)
-    return rows, np.repeat(np.arange(count), slices)
+    assert false_alarms(p)
 
 
-def test_permuting_scans_keeps_five_percent_where_permuting_slices_does_not():
-    def p(seed, grouped):
-        rng = np.random.default_rng(seed)
-        (x, scan_x), (y, scan_y) = scans(rng, 8, 5), scans(rng, 10, 7)
-        groups = {"groups_x": scan_x, "groups_y": scan_y} if grouped else {}
-        return mmd_test(x, y, permutations=99, seed=seed, **groups)[1]
-
-    assert 6 <= false_alarms(lambda seed: p(seed, grouped=True), 300) <= 25
-    assert false_alarms(lambda seed: p(seed, grouped=False), 50) > 30
+def test_bins_find_a_shift_and_few_groups_need_none():
+    x, y = samples(n=400, m=300, shift=0.5)
+    assert mmd_test(x, y, permutations=99, binned=True)[1] == 1 / 100
+    few_x, few_y = samples(shift=3.0)
+    few = mmd_test(few_x, few_y, permutations=99, binned=True)
+    assert few[1] == 1 / 100
 
 
-def test_a_shift_between_cohorts_of_scans_is_found():
-    found = 0
-    for seed in range(50):
-        rng = np.random.default_rng(seed)
-        (x, scan_x), (y, scan_y) = scans(rng, 20, 5), scans(rng, 20, 5, shift=1.0)
-        p = mmd_test(x, y, groups_x=scan_x, groups_y=scan_y, permutations=99)[1]
-        found += p <= 0.05
-    assert found >= 40  # power of at least 80 %
+def test_bins_are_of_whole_scans():
+    x, y = samples(n=300, m=280)
+    ids = [np.arange(len(s)) // 2 for s in (x, y)]
+    single = mmd_test(x, y, groups_x=ids[0], groups_y=ids[1], permutations=9)
+    binned = mmd_test(
+        x, y, groups_x=ids[0], groups_y=ids[1], permutations=9, binned=True
+    )
+    assert binned[0] == pytest.approx(single[0], abs=1e-12)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

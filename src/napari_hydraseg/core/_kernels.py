@@ -24,7 +24,7 @@ STRIP_VALUES = 2**23  # kernel values held at a time
 def gram_of(kernel: Kernel, gamma: float) -> Gram:
     """Return the function that computes kernel values."""
     if kernel == "rbf":
-        return lambda x, y: np.exp(-gamma * _squared(x, y))
+        return lambda x, y: _falling(_squared(x, y), gamma)
     if kernel == "multi-rbf":
         return lambda x, y: _many_widths(_squared(x, y), gamma)
     if kernel == "linear":
@@ -32,8 +32,18 @@ def gram_of(kernel: Kernel, gamma: float) -> Gram:
     if kernel == "polynomial":
         return lambda x, y: (gamma * (x @ y.T) + OFFSET) ** DEGREE
     if kernel == "laplacian":
-        return lambda x, y: np.exp(-gamma * _city_block(x, y))
+        return lambda x, y: _falling(_city_block(x, y), gamma)
     raise ValueError(f"kernel must be one of {', '.join(KERNELS)}, not {kernel!r}")
+
+
+def diagonal_sum(kernel: Kernel, gamma: float, rows: Array) -> float:
+    """Sum of the kernel values of each row with itself."""
+    if kernel in ("rbf", "multi-rbf", "laplacian"):
+        return float(len(rows))
+    squares = (rows.astype(np.float64) ** 2).sum(axis=1)
+    if kernel == "linear":
+        return float(squares.sum())
+    return float(((gamma * squares + OFFSET) ** DEGREE).sum())
 
 
 def median_gamma(rows: Array, *, absolute: bool = False) -> float:
@@ -91,6 +101,12 @@ def mean_kernel_strips(
             values /= counts[:, None] * counts[strip]
         yield strip, values.astype(rows.dtype, copy=False)
         first = last
+
+
+def _falling(distance: Array, gamma: float) -> Array:
+    """``exp(-gamma distance)``, written over the distances: a Gram matrix is large."""
+    distance *= -gamma
+    return np.exp(distance, out=distance)
 
 
 def _squared(x: Array, y: Array) -> Array:

@@ -17,8 +17,14 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ._kernels import Array, Gram, Kernel, gram_of, mean_kernel_strips, median_gamma
+from ._centred import Centred, blocks_of
+from ._kernels import Array, Kernel, diagonal_sum, gram_of, median_gamma
+from ._relabel import BINS, Sides, labellings, relabelled, relabelled_in_bins
 from .errors import DimensionMismatch, NonFiniteFeatures, TooFewSamples
+
+BINNED_FROM = 2000  # groups a side, on average: from there, bins of them are permuted
+FEW_ROWS = 512  # fewer are always multiplied in float64: rounding averages out in many
+CHECKED_ROWS = 4096  # rows looked at together for values that are no numbers
 
 
 def mmd(
@@ -67,9 +73,12 @@ def mmd(
 
     Notes
     -----
-    float64 input is multiplied in float64. float32 input is multiplied in float32 after
-    its common mean was taken off (which leaves every kernel here but "polynomial"
-    unchanged or the statistic invariant); all sums are float64.
+    float64 input is multiplied in float64. float32 input is multiplied in float32 (if
+    there are 512 rows or more), after its common mean was taken off; all sums are
+    float64. Beside the input, memory
+    is needed for a few blocks only. The statistic does not change when both samples are
+    moved alike, except with "polynomial", whose values grow with the sixth power of
+    that distance and are always computed in float64; "linear" is, too.
 
     Examples
     --------
@@ -78,21 +87,25 @@ def mmd(
     20000.0
     """
     x, y = checked(x, y, least=2 if unbiased else 1)
-    x, y = _centred(x, y, kernel)
-    gram = gram_of(kernel, _gamma(kernel, gamma, np.concatenate((x, y))))
+    pair = Centred.of(x, y, kernel)
+    width = _gamma(kernel, gamma, pair.some())
+    gram = gram_of(kernel, width)
     n, m = len(x), len(y)
-    if unbiased:
-        within_x, within_y = n * (n - 1), m * (m - 1)
-        ends = 0.0
+    if kernel == "linear":
+        within_x, within_y, across = pair.linear_sums(block)
     else:
-        within_x, within_y = n * n, m * m
-        ends = _diagonal(gram, x).sum() / within_x + _diagonal(gram, y).sum() / within_y
-    return float(
-        _off_diagonal_sum(gram, x, block) / within_x
-        + _off_diagonal_sum(gram, y, block) / within_y
-        - 2 * _cross_sum(gram, x, y, block) / (n * m)
-        + ends
-    )
+        within_x = pair.off_diagonal_sum(gram, x, block)
+        within_y = pair.off_diagonal_sum(gram, y, block)
+        across = pair.cross_sum(gram, block)
+    if unbiased:
+        return (
+            within_x / (n * (n - 1)) + within_y / (m * (m - 1)) - 2 * across / (n * m)
+        )
+    for part in blocks_of(n, block):
+        within_x += diagonal_sum(kernel, width, pair.rows(x, part))
+    for part in blocks_of(m, block):
+        within_y += diagonal_sum(kernel, width, pair.rows(y, part))
+    return within_x / n**2 + within_y / m**2 - 2 * across / (n * m)
 
 
 def mmd_test(
@@ -103,6 +116,7 @@ def mmd_test(
     groups_y: ArrayLike | None = None,
     permutations: int = 1000,
     seed: int = 0,
+    binned: bool | None = None,
 ) -> tuple[float, float]:
     """Test whether two samples come from one distribution, by permuting groups.
 
@@ -118,6 +132,10 @@ def mmd_test(
         Random relabellings. The smallest possible p is ``1 / (1 + permutations)``.
     seed : int
         Seed of the relabellings.
+    binned : bool, optional
+        Whether groups are drawn into bins and bins are permuted: many times faster for
+        many groups, with the same level and slightly less power. By default from 2000
+        groups a side on.
 
     Returns
     -------
@@ -142,8 +160,11 @@ def mmd_test(
        :doi:`10.2202/1544-6115.1585`
     """
     if permutations < 1:
-        raise TooFewSamples(f"A permutation test with {permutations} permutations.")
+        raise TooFewSamples(
+            f"A permutation test with {permutations} permutations.", "Ask for 1000."
+        )
     x, y = checked(x, y, least=2)
+    rng = np.random.default_rng(seed)
     rows_x, count_x = _by_group(groups_x, len(x), "groups_x")
     rows_y, count_y = _by_group(groups_y, len(y), "groups_y")
     n, m = len(count_x), len(count_y)
@@ -152,17 +173,24 @@ def mmd_test(
             f"The samples have {n} and {m} groups; at least 2 on each side are needed.",
             "Add scans, or judge the single scan with shift.",
         )
-    x, y = _centred(x, y, "rbf")
-    pooled = np.concatenate((x[rows_x], y[rows_y]))
-    gram = gram_of("rbf", _gamma("rbf", None, pooled))
-    member = np.zeros((permutations + 1, n + m), pooled.dtype)
-    member[:, :n] = 1  # row 0 is the observed labelling
-    np.random.default_rng(seed).permuted(member[1:], axis=1, out=member[1:])
-    values = _relabelled(gram, pooled, np.concatenate((count_x, count_y)), member, n)
+    if binned is None:
+        binned = n + m >= 2 * BINNED_FROM and min(n, m) >= 2 * BINS
+    if binned:  # each bin is a random draw of groups
+        rows_x, count_x = _shuffled(rows_x, count_x, rng)
+        rows_y, count_y = _shuffled(rows_y, count_y, rng)
+    pair = Centred.of(x, y, "rbf")
+    pooled = np.concatenate((pair.rows(x, rows_x), pair.rows(y, rows_y)))
+    sides = Sides(pooled, np.concatenate((count_x, count_y)), n)
+    gram = gram_of("rbf", _gamma("rbf", None, pair.some()))
+    if binned:
+        mmd2, values = relabelled_in_bins(gram, sides, permutations, rng)
+    else:
+        member = labellings(n, m, permutations, rng)
+        mmd2, values = relabelled(gram, sides, member)
     # A relabelling that equals the observed one must count as a tie, whatever rounding.
     tie = 1e-12 if pooled.dtype == np.float64 else 1e-7
     at_least = int((values[1:] >= values[0] - tie).sum())
-    return float(values[0]), (1 + at_least) / (1 + permutations)
+    return mmd2, (1 + at_least) / (1 + permutations)
 
 
 def checked(x: ArrayLike, y: ArrayLike, *, least: int) -> tuple[Array, Array]:
@@ -184,10 +212,13 @@ def checked(x: ArrayLike, y: ArrayLike, *, least: int) -> tuple[Array, Array]:
             f"The samples have {tables[0].shape[1]} and {tables[1].shape[1]} features.",
             "Compare features of one encoder at one depth.",
         )
-    small = all(t.dtype in (np.float32, np.float16) for t in tables)
-    tables = [t.astype(np.float32 if small else np.float64) for t in tables]
+    single = all(t.dtype in (np.float32, np.float16) for t in tables)
+    if len(tables[0]) + len(tables[1]) < FEW_ROWS:
+        single = False
+    kind = np.float32 if single else np.float64
+    tables = [t.astype(kind, copy=False) for t in tables]
     for name, table in zip("xy", tables, strict=True):
-        bad = np.flatnonzero(~np.isfinite(table).all(axis=1))
+        bad = _bad_rows(table)
         if len(bad):
             raise NonFiniteFeatures(
                 f"Sample {name} has values that are no numbers in {len(bad)} of "
@@ -209,45 +240,13 @@ def _gamma(kernel: Kernel, gamma: float | None, pooled: Array) -> float:
     return median_gamma(pooled, absolute=kernel == "laplacian")
 
 
-def _centred(x: Array, y: Array, kernel: Kernel) -> tuple[Array, Array]:
-    """Take the common mean off, so that products of large numbers do not cancel."""
-    if kernel == "polynomial":  # the only one that a common shift would change
-        return x.astype(np.float64), y.astype(np.float64)
-    total = x.sum(axis=0, dtype=np.float64) + y.sum(axis=0, dtype=np.float64)
-    mean = total / (len(x) + len(y))
-    return (x - mean).astype(x.dtype), (y - mean).astype(y.dtype)
-
-
-def _diagonal(gram: Gram, x: Array) -> Array:
-    """Kernel of each row with itself, in float64."""
-    return np.array([gram(row, row)[0, 0] for row in x[:, None]], np.float64)
-
-
-def _blocks(rows: int, block: int) -> list[slice]:
-    if block < 1:
-        raise ValueError(f"block must be at least 1, not {block}")
-    return [slice(at, min(at + block, rows)) for at in range(0, rows, block)]
-
-
-def _cross_sum(gram: Gram, x: Array, y: Array, block: int) -> float:
-    return sum(
-        float(gram(x[i], y[j]).sum(dtype=np.float64))
-        for i in _blocks(len(x), block)
-        for j in _blocks(len(y), block)
-    )
-
-
-def _off_diagonal_sum(gram: Gram, x: Array, block: int) -> float:
-    """Sum over all ordered pairs of different rows; only one half is computed."""
-    total = 0.0
-    blocks = _blocks(len(x), block)
-    for place, i in enumerate(blocks):
-        values = gram(x[i], x[i])
-        np.fill_diagonal(values, 0)
-        total += float(values.sum(dtype=np.float64))
-        for j in blocks[place + 1 :]:
-            total += 2 * float(gram(x[i], x[j]).sum(dtype=np.float64))
-    return total
+def _bad_rows(table: Array) -> NDArray[np.intp]:
+    """Rows with a value that is no finite number."""
+    parts = [
+        at + np.flatnonzero(~np.isfinite(table[at : at + CHECKED_ROWS]).all(axis=1))
+        for at in range(0, len(table), CHECKED_ROWS)
+    ]
+    return np.concatenate(parts)
 
 
 def _by_group(
@@ -265,34 +264,11 @@ def _by_group(
     return np.argsort(which, kind="stable"), counts
 
 
-def _relabelled(
-    gram: Gram, rows: Array, counts: NDArray[np.intp], member: Array, n: int
-) -> NDArray[np.float64]:
-    """Unbiased MMD^2 of every labelling: one matrix product for all of them.
-
-    With M the groups' kernel matrix without its diagonal and a = 1 for the members of
-    the first side, the three sums are a'Ma, a'M(1-a) and (1-a)'M(1-a): all follow from
-    a'Ma, a'M1 and 1'M1. A constant taken off all of M changes nothing, and keeps
-    float32 products small.
-    """
-    m = len(counts) - n
-    inside = np.zeros(len(member))
-    reach = np.zeros(len(counts))
-    shift: float | None = None
-    for strip, means in mean_kernel_strips(gram, rows, counts):
-        if shift is None:
-            shift = float(means.mean(dtype=np.float64))
-        means = means - np.asarray(shift, means.dtype)
-        here = np.arange(strip.start, strip.stop)
-        means[here, here - strip.start] = 0
-        inside += np.einsum(
-            "pg,pg->p", member @ means, member[:, strip], dtype=np.float64
-        )
-        reach[strip] = means.sum(axis=0, dtype=np.float64)
-    across = member @ reach - inside
-    beyond = reach.sum() - 2 * across - inside
-    between = -2 * across / (n * m)
-    result: NDArray[np.float64] = (
-        inside / (n * (n - 1)) + beyond / (m * (m - 1)) + between
-    )
-    return result
+def _shuffled(
+    rows: NDArray[np.intp], counts: NDArray[np.intp], rng: np.random.Generator
+) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+    """Bring groups into random order; the rows of a group stay together."""
+    order = rng.permutation(len(counts))
+    rank = np.empty(len(counts), np.intp)
+    rank[order] = np.arange(len(counts))
+    return rows[np.argsort(np.repeat(rank, counts), kind="stable")], counts[order]
