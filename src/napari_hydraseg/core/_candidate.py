@@ -1,32 +1,61 @@
 """What comes out of a fine-tuning run: the model, its card, and fair warnings."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from . import _holdout, networks
-from ._job import Job, Mode, modality_of
+from ._job import Job, modality_of
 from .checkpoint import digest
 from .errors import JobError
 from .types import Checkpoint, FinetuneResult
 
-FEW = 3  # slices below which a warning is due
+FEW = 5  # slices below which a warning is due
+DROP = 0.05  # of the held-out Dice: more is no chance
 
 Score = Mapping[str, float]
 
 
+class Frozen:
+    """Proof that what is frozen does not move.
+
+    Parameters
+    ----------
+    job : Job
+        Before it is trained.
+    """
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.sha = digest(networks.weights_of(job.net.encoder))
+
+    def proof(self) -> dict[str, Any]:
+        """Compare the encoder with what it was.
+
+        Raises
+        ------
+        JobError
+            If a frozen tensor or buffer changed.
+        """
+        now = digest(networks.weights_of(self.job.net.encoder))
+        if self.job.frozen and now != self.sha:
+            raise JobError("The frozen encoder changed.", "Please report this fault.")
+        count = len(self.job.net.encoder.state_dict()) if self.job.frozen else 0
+        return {"tensors": count, "sha256_before": self.sha, "sha256_after": now}
+
+
 def result(
     job: Job,
+    frozen: Frozen,
     *,
     init: str,
     reason: str,
-    mode: Mode,
     before: Score,
     after: Score,
     curve: tuple[Mapping[str, float], ...],
     epochs: int,
-    sha_before: str,
+    notes: Sequence[str],
 ) -> FinetuneResult:
     """Put a run's outcome together, and prove that what was frozen did not move.
 
@@ -35,14 +64,7 @@ def result(
     JobError
         If a frozen tensor or buffer changed: nothing is then returned.
     """
-    sha_after = digest(networks.weights_of(job.net.encoder))
-    if job.frozen and sha_after != sha_before:
-        raise JobError("The frozen encoder changed.", "Please report this fault.")
-    frozen = {
-        "tensors": len(job.net.encoder.state_dict()) if job.frozen else 0,
-        "sha256_before": sha_before,
-        "sha256_after": sha_after,
-    }
+    proof = frozen.proof()
     train = _sizes(job.split.train)
     held = {**_sizes(job.split.held), "kind": job.split.kind}
     story = {
@@ -50,28 +72,28 @@ def result(
         "subjects": {"train": train["cases"], "held_out": held["cases"]},
         "split": f"held-out {held['kind']}",
         "init": init,
-        "mode": mode,
+        "mode": job.mode,
         "before": _plain(before),
         "after": _plain(after),
     }
-    candidate = _checkpoint(job, story, frozen)
+    candidate = _checkpoint(job, story, proof)
     accepted = after["n"] == 0 or after["dice"] > before["dice"]
     return FinetuneResult(
         checkpoint=candidate if accepted else job.checkpoint,
         candidate=candidate,
         head=job.head,
         init=init,
-        mode=mode,
+        mode=job.mode,
         reason=reason,
         before=before,
         after=after,
         accepted=accepted,
         epochs=epochs,
         curve=curve,
-        frozen=frozen,
+        frozen=proof,
         train=train,
         hold_out=held,
-        warnings=_warnings(job, accepted),
+        warnings=(*_warnings(job, accepted), *_overfit(curve), *notes),
     )
 
 
@@ -94,6 +116,21 @@ def _warnings(job: Job, accepted: bool) -> tuple[str, ...]:
     if not accepted:
         said.append("Not better on the held-out slices: the old model stays.")
     return tuple(said)
+
+
+def _overfit(curve: Sequence[Mapping[str, float]]) -> tuple[str, ...]:
+    """Say so where the loss went on falling while the held-out Dice fell."""
+    looks = [row for row in curve[1:] if row["dice"] == row["dice"]]
+    if not looks:
+        return ()
+    best, last = max(looks, key=lambda row: row["dice"]), looks[-1]
+    if last["dice"] < best["dice"] - DROP and last["loss"] < best["loss"]:
+        return (
+            f"It began to learn by heart: after pass {max(1, round(best['epoch']))} "
+            "the held-out slices got worse again; that state was kept. Annotate more "
+            "slices.",
+        )
+    return ()
 
 
 def _checkpoint(

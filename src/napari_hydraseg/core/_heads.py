@@ -101,16 +101,25 @@ def classes_of(
 
 
 def extended(
-    spec: ModelSpec, head: str, names: tuple[str, ...], spacing: Any
+    spec: ModelSpec,
+    head: str,
+    names: tuple[str, ...],
+    cases: Sequence[tuple[Volume, Segmentation]],
 ) -> ModelSpec:
-    """Add a head to a spec, or keep the spec if it is there."""
-    if head in spec.heads:
-        return spec
-    return replace(
-        spec,
-        heads={**spec.heads, head: names},
-        spacing_mm={**spec.spacing_mm, head: spacing},
-    )
+    """Add a head to a spec: with a spacing of its own, where the model sees slices.
+
+    Where the encoder sees one channel and the scans have several, the head reads them
+    all, each encoded apart; the option ``reads`` keeps their names.
+    """
+    wider = replace(spec, heads={**spec.heads, head: names})
+    if spec.slicewise:
+        spacing = {**spec.spacing_mm, head: spacing_for(cases)}
+        wider = replace(wider, spacing_mm=spacing)
+    channels = cases[0][0].names
+    if len(spec.channels) == 1 < len(channels):
+        reads = {**spec.options.get("reads", {}), head: list(channels)}
+        wider = replace(wider, options={**spec.options, "reads": reads})
+    return wider
 
 
 def spacing_for(cases: Sequence[tuple[Volume, Segmentation]]) -> Any:

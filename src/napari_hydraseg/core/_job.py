@@ -1,22 +1,20 @@
 """What a fine-tuning run works on: network, prepared scans, what is frozen and held."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
 import numpy as np
 import torch
-from torch import nn
+from numpy.typing import NDArray
+from torch import Tensor, nn
 
-from . import _choice, _heads, _holdout, networks, training
-from .errors import EmptyAnnotation, WrongInput
+from . import _choice, _holdout, grid, networks, training
 from .networks import MultiHead
 from .types import Checkpoint, ModelSpec, Segmentation, Volume
 
 Mode: TypeAlias = Literal["frozen", "full", "scratch"]
 Pair: TypeAlias = tuple[Volume, Segmentation]
-
-PATCH = 256  # pixels; slices up to this size are learned whole
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,18 +31,24 @@ class Job:
         Of the model that comes out, all heads included.
     head : str
         The head that learns.
+    mode : {"frozen", "full", "scratch"}
+        What is trained, and from where.
     classes : mapping of int to int
         Label id -> class index.
     pairs : tuple of (Volume, Segmentation)
         The annotated scans.
     cases : tuple of Case
         The same, as the model wants them.
+    truths : tuple of ndarray of uint8, shape (slice, row, column)
+        Class indices on the scans' own grids; `IGNORE` where nobody vouches.
+    lessons : tuple of Case
+        Those of `cases` that are learned from, with nothing annotated that is not.
     split : Split
         Which slices are learned from and which are held out.
     frozen : bool
         Whether the whole encoder is frozen.
     patch : tuple of int
-        Rows and columns of what is learned from.
+        Size of what is learned from: rows and columns, or z, y, x.
     device : str
         Where to compute.
     rng : numpy.random.Generator
@@ -55,12 +59,15 @@ class Job:
     checkpoint: Checkpoint
     spec: ModelSpec
     head: str
+    mode: Mode
     classes: Mapping[int, int]
     pairs: tuple[Pair, ...]
     cases: tuple[training.Case, ...]
+    truths: tuple[NDArray[np.uint8], ...]
+    lessons: tuple[training.Case, ...]
     split: _holdout.Split
     frozen: bool
-    patch: tuple[int, int]
+    patch: tuple[int, ...]
     device: str
     rng: np.random.Generator
 
@@ -69,115 +76,48 @@ class Job:
         """Neighbouring slices that make one input."""
         return int(self.spec.options.get("slices", 1))
 
+    @property
+    def format(self) -> torch.memory_format:
+        """Order of the axes in memory that convolutions like."""
+        return torch.channels_last if self.spec.slicewise else torch.channels_last_3d
 
-def make_job(
-    checkpoint: Checkpoint,
-    pairs: Sequence[Pair],
-    *,
-    head: str,
-    class_names: Sequence[str],
-    mode: Mode,
-    depth: int | None,
-    hold_out: bool,
-    seed: int,
-    device: str,
-) -> Job:
-    """Check and prepare everything that a run needs; see `core.finetune`."""
-    if not checkpoint.spec.slicewise:
-        raise WrongInput(
-            f"{checkpoint.name} is volumetric; slices cannot teach it yet.",
-            "Choose a slice-wise model, such as hydranet.",
-        )
-    if not pairs:
-        raise EmptyAnnotation("No annotated scan was given.", "Paint a few slices.")
-    for volume, segmentation in pairs:
-        _heads.check(volume, segmentation)
-    existing = checkpoint.spec.heads.get(head)
-    names, classes = _heads.classes_of(
-        [segmentation for _, segmentation in pairs], existing, class_names
-    )
-    spacing = None if existing else _heads.spacing_for(pairs)
-    spec = _heads.extended(checkpoint.spec, head, names, spacing)
-    if head in networks.classifiers(spec):
-        raise WrongInput(
-            f"The head {head!r} says one thing about a whole image; it learns no mask.",
-            "Choose another head.",
-        )
-    cases = tuple(
-        training.prepare(
-            volume,
-            segmentation,
-            spec,
-            head=head,
-            modality=modality_of(volume, checkpoint, head),
-            classes=classes,
-        )
-        for volume, segmentation in pairs
-    )
-    net = (
-        networks.build(spec, seed=seed).eval()
-        if mode == "scratch"
-        else _heads.grown(checkpoint, spec, seed=seed)
-    )
-    where = _choice.device_of(device)
-    net = net.to(where).to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # missing in torch's stubs
-    return Job(
-        net=net,
-        checkpoint=checkpoint,
-        spec=spec,
-        head=head,
-        classes=classes,
-        pairs=tuple(pairs),
-        cases=cases,
-        split=_split(checkpoint, pairs, cases, hold_out=hold_out),
-        frozen=_freeze(net, head, mode, depth),
-        patch=_patch(cases),
-        device=where,
-        rng=np.random.default_rng(seed),
-    )
+    def learn(self) -> None:
+        """Let the norms of what is trained follow the batches; frozen ones never do.
+
+        A pretrained encoder keeps its statistics also where it is trained: those of a
+        few slices are no better.
+        """
+        self.net.eval()
+        self.net.heads[self.head].train()
+        if self.mode == "scratch":
+            self.net.encoder.train()
+
+    def features(self, images: Tensor) -> list[Tensor]:
+        """Compute what the head reads."""
+        batch = images.to(self.device, memory_format=self.format)
+        return self.net.features(networks.padded(batch, self.net), self.head)
+
+    def frame(self, case: int) -> grid.Frame:
+        """Return the frame through which the model sees a scan."""
+        volume = self.pairs[case][0]
+        modality = modality_of(volume, self.checkpoint, self.head)
+        return grid.frame_of(volume, self.spec, modality=modality, head=self.head)[0]
+
+    def state(self) -> dict[str, Tensor]:
+        """Return every tensor that may change, buffers included."""
+        fixed = "encoder." if self.frozen else None
+        own = f"heads.{self.head}."
+        return {
+            name: value
+            for name, value in self.net.state_dict().items()
+            if name.startswith(own) or (not fixed and name.startswith("encoder."))
+        }
 
 
 def modality_of(volume: Volume, checkpoint: Checkpoint, head: str) -> str:
     """Settle as which modality an annotated scan counts."""
     known = (head,) if head in checkpoint.spec.heads else ()
     return _choice.modality_of(volume, checkpoint, known)[0]
-
-
-def _split(
-    checkpoint: Checkpoint,
-    pairs: Sequence[Pair],
-    cases: Sequence[training.Case],
-    *,
-    hold_out: bool,
-) -> _holdout.Split:
-    return _holdout.split(
-        [_holdout.identity(volume) for volume, _ in pairs],
-        [case.annotated.tolist() for case in cases],
-        [case.painted for case in cases],
-        ledger=checkpoint.card.get("held_out", {}),
-        wanted=hold_out,
-    )
-
-
-def _freeze(net: MultiHead, head: str, mode: Mode, depth: int | None) -> bool:
-    """Switch off what is not trained; return whether the whole encoder is frozen.
-
-    The network stays in eval mode throughout, so that no statistics move.
-    """
-    levels = net.encoder.levels()
-    count = 0 if mode != "frozen" else len(levels) if depth is None else depth
-    net.requires_grad_(False)
-    net.heads[head].requires_grad_(True)
-    for module in (module for level in levels[count:] for module in level):
-        module.requires_grad_(True)
-    return not any(p.requires_grad for p in net.encoder.parameters())
-
-
-def _patch(cases: Sequence[training.Case]) -> tuple[int, int]:
-    """Whole slices, in multiples of 32, up to the size that a step can take."""
-    sizes = np.array([case.labels.shape[1:] for case in cases]).max(0)
-    rows, columns = (int(min(-(-n // 32) * 32, PATCH)) for n in sizes)
-    return rows, columns
 
 
 def trained(module: nn.Module) -> list[nn.Parameter]:

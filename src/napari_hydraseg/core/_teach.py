@@ -1,314 +1,282 @@
-"""The run itself: keep features, train the head on them, look at held-out slices."""
+"""The run itself: gradient steps within a budget, and looks at held-out slices."""
 
-import copy
+import json
+import math
 import time
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn import functional as F
 
-from . import _engine, _holdout, grid, networks, training
-from ._job import Job, modality_of, trained
-from .augment import LIGHT, NONE, Recipe
-from .losses import IGNORE, hard_dice_counts, segmentation_loss
+from . import _holdout, training
+from ._exam import Counts, Exam
+from ._job import Job, trained
+from ._source import Source
 from .types import Progress, Steps
 
-RATES = {"heads": 2e-3, "encoder": 2e-4}
-STEP_PIXELS = 4 * 192**2  # of a batch of 2 to 8 slices
-CACHED = 160  # changed slices whose features are kept
-CACHE_BYTES = 2 * 2**30
-CACHE_SHARE = 0.25  # of the budget, at most, for computing them
-CHECKS = 8  # looks at the held-out slices during a run
+RATE = 2e-3  # of a head
+GENTLE = 0.1  # times that: of an encoder that knows something already
+CACHE_SHARE = 0.25  # of the budget, at most, for computing features
+CHECKS = 8  # looks at the held-out slices during a run, at least
+LOOK_SHARE = 0.2  # of the budget, at most, for these
+LOOK_SECONDS = 15.0  # between looks of a long run
+PATIENCE = 0.5  # share of the budget without a better look that ends a run
 DEFAULT_MINUTES = 1.0
-
-Place: TypeAlias = tuple[int, int]
-"""Case and slice."""
-
-Example: TypeAlias = tuple[list[Tensor], Tensor]
-"""Encoder features of one slice, and its class indices, shape (1, h, w)."""
+GLANCE_SECONDS = 1.0  # between previews, at least
+SAVE_SECONDS = 10.0  # between states on the disk, at least
+GOOD_EVERY = 10  # steps between copies of weights that can be gone back to
 
 Curve: TypeAlias = list[dict[str, float]]
 
 
-def held_places(job: Job) -> list[Place]:
-    """List the slices that are held out."""
-    return [(case, i) for case, held in enumerate(job.split.held) for i in held]
+class Clock:
+    """How far a run is: in passes over the slices, or in minutes since its start."""
+
+    def __init__(self, minutes: float | None, epochs: int | None) -> None:
+        self.epochs = epochs
+        self.budget = math.inf if epochs else 60 * (minutes or DEFAULT_MINUTES)
+        self.began = time.monotonic()
+        self.first = 0.0  # seconds before the first step
+        self.look = 0.0  # seconds that a look takes
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, those of a killed run included."""
+        return time.monotonic() - self.began
+
+    @property
+    def gap(self) -> float:
+        """Share of the budget between two looks; where time counts, so does theirs."""
+        often = self.epochs / 10 if self.epochs else self.budget / LOOK_SECONDS
+        gap = 1 / min(max(often, CHECKS), 5 * CHECKS)
+        return gap if self.epochs else max(gap, self.look / self.budget / LOOK_SHARE)
+
+    def share(self, step: int, per_epoch: float) -> float:
+        """Share of the budget that is used up; a last look must still fit."""
+        if self.epochs:
+            return step / max(1, round(self.epochs * per_epoch))
+        room = max(self.budget - self.first - self.look, 1e-3)
+        # however slow the machine, one step is taken
+        return (self.seconds - self.first) / room if step else 0.0
 
 
-def examples(job: Job) -> Steps[list[Example]]:
-    """Compute the features of the slices that are learned from, unchanged."""
-    found: list[Example] = []
-    places = [(case, i) for case, kept in enumerate(job.split.train) for i in kept]
-    for case, index in places:
-        image = job.cases[case].triple(index, job.slices)[None]
-        labels = torch.from_numpy(job.cases[case].labels[index]).long()
-        down, right = (-n % job.net.stride for n in labels.shape)
-        padded = F.pad(labels, (0, right, 0, down), value=IGNORE)[None]
-        found.append((_features(job, image), padded.to(job.device)))
-        yield Progress(len(found), len(places), "looking at the annotated slices")
-    return found
-
-
-def score(job: Job, *, seed: int) -> dict[str, float]:
-    """Dice on the held-out slices, on the scans' own grid, with its interval.
-
-    Returns
-    -------
-    dict
-        ``{"dice", "n", "low", "high"}``; nan and 0 if nothing is held out.
-    """
-    places = held_places(job)
-    if not places:
-        return {"dice": float("nan"), "n": 0, "low": float("nan"), "high": float("nan")}
-    counts = np.stack([_counts(job, _answer(job, place), place) for place in places])
-    low, high = _holdout.interval(counts, seed=seed)
-    dice = _holdout.dice_of(counts)
-    return {"dice": dice, "n": len(places), "low": low, "high": high}
-
-
-def teach(
-    job: Job,
-    *,
-    augment: bool,
-    minutes: float | None,
-    epochs: int | None,
-    before: float,
-    rate: float | None = None,
-) -> Steps[tuple[Curve, int]]:
-    """Train until the budget is used; the best state for the held-out slices stays.
+class Run:
+    """A run and all that its state holds.
 
     Parameters
     ----------
     job : Job
         Its network is trained in place.
-    augment : bool
-        Whether slices are changed.
-    minutes, epochs : float, int, optional
-        The budget, caching of features included.
-    before : float
-        Held-out Dice at the start.
-    rate : float, optional
-        Peak learning rate of the head; the encoder's keeps its ratio to it.
+    exam : Exam
+        By which the best state is chosen.
+    source : Source
+        Of batches.
+    clock : Clock
+        Of the budget.
+    rate : float
+        Peak learning rate of the head.
+    """
+
+    def __init__(
+        self, job: Job, exam: Exam, source: Source, clock: Clock, *, rate: float
+    ) -> None:
+        self.job, self.exam, self.source, self.clock = job, exam, source, clock
+        self.optimiser = training.adamw(_groups(job, rate))
+        self.per_epoch = sum(map(len, job.split.train)) / source.count
+        self.step = 0
+        self.curve: Curve = []
+        self.counts: Counts = np.zeros((0, 2, 1))
+        self.best: dict[str, Tensor] = {}
+        self.best_share = 0.0
+        self.losses: list[float] = []
+        self.due = 1 / CHECKS
+        self.mended = False
+        self._good = _copy(job.state())
+        self._chance = ""  # the random state before features were kept
+
+    @property
+    def share(self) -> float:
+        """Share of the budget that is used up."""
+        return self.clock.share(self.step, self.per_epoch)
+
+    @property
+    def dice(self) -> float:
+        """Held-out Dice at the last look."""
+        return self.curve[-1]["dice"]
+
+    def baseline(self, counts: Counts) -> None:
+        """Note what the held-out slices looked like before the first step."""
+        self.counts = counts
+        dice = _holdout.dice_of(counts) if len(counts) else math.nan
+        self.curve = [{"epoch": 0.0, "loss": math.nan, "dice": dice}]
+
+    def fill(self, exactly: int | None = None) -> Steps[None]:
+        """Keep features, where the encoder is frozen."""
+        self._chance = json.dumps(self.job.rng.bit_generator.state)
+        seconds = CACHE_SHARE * (self.clock.budget - self.clock.seconds)
+        yield from self.source.fill(seconds=seconds, exactly=exactly)
+
+    def loss(self) -> Tensor:
+        """Back-propagate one batch; remember weights that gave a finite loss."""
+        before = self._good if self.step % GOOD_EVERY else _copy(self.job.state())
+        loss = self.source.loss()
+        if torch.isfinite(loss):
+            self._good = before
+        return loss
+
+    def mend(self) -> bool:
+        """Go back to the last good weights, with a tenth of the rate; once."""
+        self.job.net.load_state_dict(self._good, strict=False)
+        if self.mended:
+            return False
+        self.mended = True
+        self.optimiser.state.clear()
+        for group in self.optimiser.param_groups:
+            group["peak"] /= 10
+        self.source.notes.append(
+            "The loss was no number: the last good weights came back, and the "
+            "learning rate was divided by ten."
+        )
+        return True
+
+    def look(self) -> Steps[Mapping[str, Any] | None]:
+        """Judge by the held-out slices; keep the state if it is the best so far."""
+        began = time.monotonic()
+        counts, preview = yield from _as_part(self.exam.sit(), self)
+        self.clock.look = time.monotonic() - began
+        self.due = self.share + self.clock.gap
+        dice = _holdout.dice_of(counts) if len(counts) else math.nan
+        losses = [loss for loss in self.losses if math.isfinite(loss)]
+        mean = float(np.mean(losses)) if losses else math.nan
+        self.losses = []
+        epoch = self.step / self.per_epoch
+        # with nothing held out the latest state is as good a guess as any
+        best = max((row["dice"] for row in self.curve[1:]), default=-1.0)
+        state = self.job.state()
+        if not dice <= best and all(bool(v.isfinite().all()) for v in state.values()):
+            self.best, self.counts = _copy(state), counts
+            self.best_share = self.share
+        self.curve.append({"epoch": epoch, "loss": mean, "dice": dice})
+        return preview
+
+    @property
+    def tired(self) -> bool:
+        """Whether nothing has got better for so long that nothing will."""
+        return len(self.counts) > 1 and self.share - self.best_share > PATIENCE
+
+    def content(self) -> dict[str, Any]:
+        """Return the state of the run."""
+        return {
+            "net": self.job.state(),
+            "best": self.best,
+            "good": self._good,
+            "optimiser": self.optimiser.state_dict(),
+            "counts": torch.from_numpy(self.counts),
+            "chance": self._chance,
+            "kept": 0 if self.source.kept is None else len(self.source.kept),
+            "rng": json.dumps(self.job.rng.bit_generator.state),
+            "seconds": (self.clock.seconds, self.clock.first, self.clock.look),
+            "own": json.dumps(
+                {name: getattr(self, name) for name in _OWN} | {"_": self.source.pieces}
+            ),
+            "notes": list(self.source.notes),
+        }
+
+    def resume(self, content: Mapping[str, Any]) -> Steps[None]:
+        """Go on where `content` was taken; kept features are computed again."""
+        self.job.rng.bit_generator.state = json.loads(content["chance"])
+        yield from self.fill(exactly=content["kept"] or None)
+        self.job.rng.bit_generator.state = json.loads(content["rng"])
+        self.job.net.load_state_dict(content["net"], strict=False)
+        self.optimiser.load_state_dict(content["optimiser"])
+        self.best, self._good = content["best"], content["good"]
+        self.counts = content["counts"].numpy()
+        own = json.loads(content["own"])
+        self.source.pieces = own.pop("_")
+        for name, value in own.items():
+            setattr(self, name, value)
+        self.source.notes[:] = content["notes"]
+        seconds, self.clock.first, self.clock.look = content["seconds"]
+        self.clock.began = time.monotonic() - seconds
+
+
+_OWN = ("step", "curve", "best_share", "losses", "due", "mended")
+
+
+def teach(run: Run, save: Callable[[], None]) -> Steps[None]:
+    """Train until the budget is used; the best state for the held-out slices stays.
+
+    Parameters
+    ----------
+    run : Run
+        With its features kept.
+    save : callable
+        Writes the run's state.
 
     Yields
     ------
     Progress
         After each step. Sending ``"stop"`` ends the run.
-
-    Returns
-    -------
-    curve : list of dict
-        ``{"epoch", "loss", "dice"}``, baseline first.
-    epochs : int
-        Passes over the slices.
     """
-    began = time.monotonic()
-    budget = float("inf") if epochs else 60 * (minutes or DEFAULT_MINUTES)
-    count = int(np.clip(STEP_PIXELS // np.prod(job.patch), 2, 8))
-    draw = yield from _source(
-        job, LIGHT if augment else NONE, count, seconds=CACHE_SHARE * budget
+    if not run.step:
+        run.clock.first = run.clock.seconds
+    saved = glanced = time.monotonic()
+    stopped = False
+    steps = training.optimise(
+        run.optimiser,
+        run.loss,
+        lambda step: run.clock.share(step, run.per_epoch),
+        first=run.step,
+        mend=run.mend,
     )
-    per_epoch = sum(len(kept) for kept in job.split.train) / count
-    total = epochs and max(1, round(epochs * per_epoch))
-
-    def share(step: int) -> float:
-        if total:
-            return step / total
-        # however slow the machine, one step is taken
-        return (time.monotonic() - began) / budget if step else 0.0
-
-    watch, optimiser = _Watch(job, before), training.adamw(_groups(job, rate))
-    for step, loss in enumerate(training.optimise(optimiser, draw, share), 1):
-        spent = share(step)
-        preview = watch.look(step / per_epoch, loss, last=spent >= 1, spent=spent)
-        said = yield Progress(
-            min(100, round(100 * spent)),
-            100,
-            f"learning, step {step}",
-            {"loss": loss, "dice": watch.dice},
-            preview,
-        )
-        if said == "stop":
-            watch.look(step / per_epoch, loss, last=True, spent=spent)
+    for loss in steps:
+        run.step += 1
+        run.losses.append(loss)
+        preview = None
+        now, epoch = time.monotonic(), run.step / run.per_epoch
+        if run.share >= min(run.due, 1):
+            preview = yield from run.look()
+        elif epoch % 1 < 1 / run.per_epoch and now - glanced > GLANCE_SECONDS:
+            preview, glanced = run.exam.glance(), now
+        stopped = (yield _progress(run, loss, preview)) == "stop"
+        if stopped or run.tired:
             break
-    watch.restore()
-    return watch.curve, max(1, round(watch.curve[-1]["epoch"]))
+        if now - saved > SAVE_SECONDS or run.step == 1:
+            save()
+            saved = time.monotonic()
+    if run.losses:
+        yield from run.look()
+    run.job.net.load_state_dict(run.best or run._good, strict=False)
 
 
-class _Watch:
-    """Looks at the held-out slices now and then, and keeps the best state."""
-
-    def __init__(self, job: Job, before: float) -> None:
-        self.job, self.dice = job, before
-        self.curve: Curve = [{"epoch": 0.0, "loss": float("nan"), "dice": before}]
-        self._losses: list[float] = []
-        self._due = 1 / CHECKS
-        self._best = -1.0
-        self._state: dict[str, Tensor] = {}
-
-    def look(
-        self, epoch: float, loss: float, *, last: bool, spent: float
-    ) -> Mapping[str, Any] | None:
-        """Note a step; when it is time, judge, and return what one slice looks like."""
-        self._losses.append(loss)
-        if not last and spent < self._due:
-            return None
-        self._due = spent + 1 / CHECKS
-        preview = self._judge()
-        mean = float(np.mean(self._losses))
-        self._losses = []
-        self.curve.append({"epoch": epoch, "loss": mean, "dice": self.dice})
-        # with nothing held out the latest state is as good a guess as any
-        if not self.dice <= self._best:
-            self._best = self.dice
-            self._state = copy.deepcopy(self.job.net.state_dict())
-        return preview
-
-    def restore(self) -> None:
-        """Go back to the best state."""
-        self.job.net.load_state_dict(self._state)
-
-    def _judge(self) -> Mapping[str, Any] | None:
-        places = held_places(self.job)
-        if not places:
-            return None
-        answers = [_answer(self.job, place) for place in places]
-        counts = [
-            _counts(self.job, answer, place)
-            for answer, place in zip(answers, places, strict=True)
-        ]
-        self.dice = _holdout.dice_of(np.stack(counts))
-        middle = len(places) // 2
-        case, index = places[middle]
-        return {"case": case, "slice": index, "labels": answers[middle]}
+def _progress(run: Run, loss: float, preview: Mapping[str, Any] | None) -> Progress:
+    done = min(100, round(100 * run.share))
+    values = {"loss": loss, "dice": run.dice}
+    return Progress(done, 100, f"learning, step {run.step}", values, preview)
 
 
-def _groups(job: Job, rate: float | None) -> list[dict[str, Any]]:
-    factor = rate / RATES["heads"] if rate else 1.0
-    own, body = trained(job.net.heads[job.head]), trained(job.net.encoder)
-    groups = [{"params": own, "lr": factor * RATES["heads"]}]
-    if body:
-        groups.append({"params": body, "lr": factor * RATES["encoder"]})
-    return groups
+def _as_part(
+    steps: Steps[tuple[Counts, Mapping[str, Any] | None]], run: Run
+) -> Steps[tuple[Counts, Mapping[str, Any] | None]]:
+    """Pass signs of life on without moving the bar of the whole."""
+    while True:
+        try:
+            progress = next(steps)
+        except StopIteration as end:
+            found: tuple[Counts, Mapping[str, Any] | None] = end.value
+            return found
+        yield Progress(min(100, round(100 * run.share)), 100, progress.note)
 
 
-def _source(
-    job: Job, recipe: Recipe, count: int, *, seconds: float
-) -> Steps[Callable[[], Tensor]]:
-    """Make what draws a batch and computes its loss."""
-    if job.frozen:
-        cache = yield from _cache(job, recipe, seconds=seconds)
-        return _cached(job, cache, count)
-    return _afresh(job, recipe, count)
+def _groups(job: Job, rate: float) -> list[dict[str, Any]]:
+    """Parameters that learn; an encoder that starts at random learns like a head."""
+    groups = [{"params": trained(job.net.heads[job.head]), "lr": rate}]
+    body = trained(job.net.encoder)
+    slow = rate if job.mode == "scratch" else rate * GENTLE
+    return groups + ([{"params": body, "lr": slow}] if body else [])
 
 
-def _cache(job: Job, recipe: Recipe, *, seconds: float) -> Steps[list[Example]]:
-    """Draw changed slices and keep their features as float16."""
-    began = time.monotonic()
-    cases = _learned_from(job)
-    slices = sum(len(case.annotated) for case in cases)
-    wanted = int(np.clip(CACHED, 2 * slices, 16 * slices))
-    cache: list[Example] = []
-    size = 0
-    while len(cache) < wanted and size < CACHE_BYTES:
-        if len(cache) >= 2 * slices and time.monotonic() - began > seconds:
-            break  # a slow machine learns from fewer changes rather than too late
-        images, labels = training.draw(
-            cases, 1, size=job.patch, slices=job.slices, recipe=recipe, rng=job.rng
-        )
-        features = [maps.half() for maps in _features(job, images)]
-        size += sum(maps.nbytes for maps in features)
-        cache.append((features, labels))
-        said = yield Progress(len(cache), wanted, "looking at changed slices")
-        if said == "stop":
-            break
-    return cache
-
-
-def _cached(job: Job, cache: list[Example], count: int) -> Callable[[], Tensor]:
-    decoder = job.net.heads[job.head]
-
-    def loss() -> Tensor:
-        picked = [cache[int(i)] for i in job.rng.integers(len(cache), size=count)]
-        features = [
-            torch.cat(maps).float().to(memory_format=torch.channels_last)
-            for maps in zip(*(features for features, _ in picked), strict=True)
-        ]
-        labels = torch.cat([labels for _, labels in picked]).to(job.device)
-        return segmentation_loss(decoder(features), labels)
-
-    return loss
-
-
-def _afresh(job: Job, recipe: Recipe, count: int) -> Callable[[], Tensor]:
-    cases = _learned_from(job)
-
-    def loss() -> Tensor:
-        images, labels = training.draw(
-            cases, count, size=job.patch, slices=job.slices, recipe=recipe, rng=job.rng
-        )
-        batch = images.to(job.device, memory_format=torch.channels_last)
-        return segmentation_loss(
-            job.net(batch, (job.head,))[job.head], labels.to(job.device)
-        )
-
-    return loss
-
-
-def _learned_from(job: Job) -> list[training.Case]:
-    """Cases with nothing annotated but the slices that are learned from."""
-    return [
-        replace(
-            case,
-            annotated=np.array(sorted(kept)),
-            classes=_within(case.classes, kept),
-        )
-        for case, kept in zip(job.cases, job.split.train, strict=True)
-        if kept
-    ]
-
-
-def _within(
-    classes: Mapping[int, NDArray[np.int64]], kept: Iterable[int]
-) -> dict[int, NDArray[np.int64]]:
-    """Keep of each class the slices that may be used, and classes that have any."""
-    found = {cls: np.intersect1d(shown, list(kept)) for cls, shown in classes.items()}
-    return {cls: shown for cls, shown in found.items() if len(shown)}
-
-
-@torch.inference_mode()
-def _features(job: Job, images: Tensor) -> list[Tensor]:
-    batch = images.to(job.device, memory_format=torch.channels_last)
-    return job.net.encoder(networks.padded(batch, job.net))
-
-
-@torch.inference_mode()
-def _answer(job: Job, place: Place) -> NDArray[np.uint8]:
-    """Segment one slice, on the scan's own grid: (row, column)."""
-    case, index = place
-    image = job.cases[case].triple(index, job.slices)[None]
-    batch = image.to(job.device, memory_format=torch.channels_last)
-    logits = job.net(batch, (job.head,))[job.head]
-    volume = job.pairs[case][0]
-    modality = modality_of(volume, job.checkpoint, job.head)
-    frame, _ = grid.frame_of(volume, job.spec, modality=modality, head=job.head)
-    labels, _ = _engine.answer(logits, frame, job.spec, head=job.head)
-    return np.asarray(labels[0])
-
-
-def _counts(job: Job, answer: NDArray[np.uint8], place: Place) -> NDArray[np.float64]:
-    """Count what the Dice of one slice is made of: (2, class)."""
-    case, index = place
-    volume, segmentation = job.pairs[case]
-    truth = training.class_slices(segmentation, volume, job.classes)[index]
-    counts = hard_dice_counts(
-        torch.from_numpy(answer).long(),
-        torch.from_numpy(truth).long(),
-        len(job.spec.heads[job.head]),
-    )
-    return counts.numpy().astype(np.float64)
+def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach().clone() for name, value in state.items()}

@@ -43,6 +43,9 @@ class Recipe:
     floor : float, optional
         Normalised grey value below which a quarter of the slices is cut off, as CT that
         was clipped at 0 HU is.
+    bias : float
+        Largest strength, as a logarithm, of a smooth gain over the image such as the
+        coils of an MR scanner have; half of the slices get one.
     """
 
     rotation_deg: float = 0.0
@@ -59,6 +62,7 @@ class Recipe:
     low_resolution: float = 0.0
     noise: float = 0.0
     floor: float | None = None
+    bias: float = 0.0
 
 
 NONE = Recipe()
@@ -95,6 +99,7 @@ def change(
     centre: tuple[float, ...],
     recipe: Recipe,
     rng: Generator,
+    voxel_mm: tuple[float, ...] = (),
 ) -> tuple[Tensor, Tensor]:
     """Cut a changed piece out of one slice, or out of a block.
 
@@ -112,6 +117,9 @@ def change(
         What may change.
     rng : numpy.random.Generator
         Source of all chance.
+    voxel_mm : tuple of float
+        Size of a voxel along each axis, so that turns and bends are those of the body
+        where voxels are not cubes; empty: as if they were.
 
     Returns
     -------
@@ -121,7 +129,8 @@ def change(
         `IGNORE` outside of the slice.
     """
     turned = _places if labels.ndim == 2 else _places_3d
-    places = turned(image.shape[1:], size, centre, recipe, rng)
+    sides = _sides(voxel_mm, len(size))
+    places = turned(image.shape[1:], size, centre, recipe, rng, sides)
     piece = F.grid_sample(
         image[None], places, padding_mode="border", align_corners=False
     )[0]
@@ -130,6 +139,8 @@ def change(
         labels[None, None].float() + 1, places, mode="nearest", align_corners=False
     )[0, 0]
     known = moved > 0
+    if recipe.bias and rng.random() < 0.5:
+        piece = _gain(piece, recipe.bias * rng.uniform(), rng)
     # blur and resolution change within the slices of a block
     grey = _grey(piece.flatten(0, -3), recipe, rng).view_as(piece)
     return grey, torch.where(known, moved - 1, IGNORE).long()
@@ -141,6 +152,7 @@ def _places(
     centre: tuple[float, ...],
     recipe: Recipe,
     rng: Generator,
+    sides: tuple[float, ...],
 ) -> Tensor:
     """Where in the slice each pixel of the piece comes from, in [-1, 1] (x, y)."""
     angle = np.deg2rad(_either(rng, recipe.rotation_deg))
@@ -151,13 +163,15 @@ def _places(
     if rng.random() < recipe.flip:
         columns = -columns
     rows, columns = rows / (zoom * stretch), columns * stretch / zoom
-    y, x = torch.meshgrid(rows, columns, indexing="ij")
+    y, x = torch.meshgrid(rows * sides[0], columns * sides[1], indexing="ij")
     if recipe.bend_px:
         bend = _bend(size, recipe.bend_px * rng.uniform(), rng)
         y, x = y + bend[0], x + bend[1]
     cos, sin = float(np.cos(angle)), float(np.sin(angle))
-    row = cos * y + sin * x + centre[0] + _either(rng, recipe.shift) * size[0]
-    column = cos * x - sin * y + centre[1] + _either(rng, recipe.shift) * size[1]
+    row = (cos * y + sin * x) / sides[0]
+    column = (cos * x - sin * y) / sides[1]
+    row = row + centre[0] + _either(rng, recipe.shift) * size[0]
+    column = column + centre[1] + _either(rng, recipe.shift) * size[1]
     return torch.stack(
         [(2 * column + 1) / shape[1] - 1, (2 * row + 1) / shape[0] - 1], -1
     )[None]
@@ -169,6 +183,7 @@ def _places_3d(
     centre: tuple[float, ...],
     recipe: Recipe,
     rng: Generator,
+    sides: tuple[float, ...],
 ) -> Tensor:
     """Where in the block each voxel of the piece comes from, in [-1, 1] (x, y, z)."""
     angles = np.deg2rad([_either(rng, recipe.rotation_deg) for _ in range(3)])
@@ -185,10 +200,12 @@ def _places_3d(
     matrix = matrix / (zoom * stretch)
     if rng.random() < recipe.flip:
         matrix[:, 2] *= -1  # x: left and right
+    matrix = matrix * np.array(sides) / np.array(sides)[:, None]
     ticks = [torch.arange(n, dtype=torch.float32) - (n - 1) / 2 for n in size]
     places = torch.stack(torch.meshgrid(*ticks, indexing="ij"), -1)
     if recipe.bend_px:
-        places = places + _bend_3d(size, recipe.bend_px * rng.uniform(), rng)
+        bend = _bend_3d(size, recipe.bend_px * rng.uniform(), rng)
+        places = places + bend / torch.tensor(sides, dtype=torch.float32)
     shift = [
         c + _either(rng, recipe.shift) * n for c, n in zip(centre, size, strict=True)
     ]
@@ -212,6 +229,26 @@ def _bend(size: tuple[int, ...], sd_px: float, rng: Generator) -> Tensor:
     nodes = [max(2, n // 32 + 1) for n in size]
     coarse = torch.from_numpy(rng.normal(0, sd_px, (1, 2, *nodes)).astype(np.float32))
     return F.interpolate(coarse, size=size, mode="bicubic", align_corners=True)[0]
+
+
+def _sides(voxel_mm: tuple[float, ...], axes: int) -> tuple[float, ...]:
+    """Sides of a voxel by its shortest; those that differ by rounding are equal."""
+    if not voxel_mm or max(voxel_mm) < 1.05 * min(voxel_mm):
+        return (1.0,) * axes
+    return tuple(side / min(voxel_mm) for side in voxel_mm)
+
+
+def _gain(image: Tensor, sd: float, rng: Generator) -> Tensor:
+    """Multiply what lies above the darkest value by a smooth field around 1."""
+    axes = image.ndim - 1
+    nodes = rng.normal(0, sd, (1, 1, *[4] * axes)).astype(np.float32)
+    mode = "bicubic" if axes == 2 else "trilinear"
+    size = tuple(image.shape[1:])
+    field = F.interpolate(
+        torch.from_numpy(nodes), size=size, mode=mode, align_corners=True
+    )
+    low = image.amin()
+    return (image - low) * field[0].exp() + low
 
 
 def _grey(image: Tensor, recipe: Recipe, rng: Generator) -> Tensor:

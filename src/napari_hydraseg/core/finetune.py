@@ -6,12 +6,19 @@ Its features are therefore computed once for each changed slice and kept; only t
 decoder is trained on them.
 """
 
+import os
 from collections.abc import Sequence
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-from . import _candidate, _heads, _teach, networks
-from ._job import Job, Mode, make_job
-from .checkpoint import digest
+import torch
+
+from . import _candidate, _heads, _saved, _source, networks
+from ._begin import make_job
+from ._exam import Counts, Exam, score
+from ._features import Example
+from ._job import Job, Mode
+from ._teach import RATE, Clock, Run, teach
 from .errors import UnknownModel
 from .types import Checkpoint, FinetuneResult, Segmentation, Steps, T, Volume
 
@@ -32,16 +39,19 @@ def finetune(
     hold_out: Literal["auto", "none"] = "auto",
     seed: int = 0,
     device: str = "auto",
+    state: str | os.PathLike[str] | None = None,
 ) -> Steps[FinetuneResult]:
     """Add a head to a model, or improve one, from annotated slices.
 
     Parameters
     ----------
     checkpoint : Checkpoint
-        A slice-wise model.
+        The model that is added to; it is left as it is.
     cases : sequence of (Volume, Segmentation)
         Scans with labels on their grid. Only what ``Segmentation.annotated`` vouches
-        for is learned from; a slice that is not vouched for is not background.
+        for is learned from; a slice that is not vouched for is not background. A new
+        head on a model of one channel reads all channels of the scans, each encoded
+        apart.
     head : str
         A new name, or one of the model's heads.
     class_names : sequence of str
@@ -57,23 +67,30 @@ def finetune(
     augment : bool
         Whether slices are turned, scaled and changed in contrast.
     minutes, epochs : float, int, optional
-        Budget: wall time of the training, or passes over the annotated slices.
-        Default: one minute.
+        Budget: wall time of all of it, or passes over the annotated slices. Default:
+        one minute. A run also ends when the held-out slices have not got better for
+        half of it.
     rate : float, optional
-        Peak learning rate of the head; the encoder's, where it is trained, keeps its
-        ratio to it. Default: that which suits most heads.
+        Peak learning rate of the head; that of an encoder that is trained is a tenth,
+        or the same where it starts at random. Default: that which suits most heads.
     hold_out : {"auto", "none"}
         Whether to keep annotated slices aside to judge before and after.
     seed : int
         On the CPU and with `epochs`, the same seed gives the same bits.
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
+    state : path, optional
+        File in which the run keeps what it needs to go on after it was killed. If it
+        is there, the run goes on: on the CPU and with `epochs` to the same bits. It is
+        deleted at the end.
 
     Yields
     ------
     Progress
-        After each step, with ``values["loss"]`` and ``values["dice"]`` (held-out; nan
-        before the first look). Sending ``"stop"`` ends the run with the best so far.
+        After each step, with ``values["loss"]`` and ``values["dice"]`` (held-out, at
+        the last look), and now and then, at least at each look, with a ``preview``
+        of a held-out slice: ``{"case", "slice", "labels"}``. Sending ``"stop"`` ends
+        the run with the best so far.
 
     Returns
     -------
@@ -86,10 +103,17 @@ def finetune(
     AnnotationError
         If nothing is painted, or labels and scan do not fit.
     WrongInput
-        If the model is volumetric or does not take the scan.
+        If the model does not take the scan.
     UnknownModel
         If `init` names no head.
+    IncompatibleWeights
+        If `state` is that of a run on other data or with other options.
+    TrainingDiverged
+        If the loss is no number, again after the learning rate was divided by ten.
+    OutOfMemory
+        If the memory does not suffice for a single slice.
     """
+    clock = Clock(minutes, epochs)
     job = make_job(
         checkpoint,
         cases,
@@ -101,30 +125,76 @@ def finetune(
         seed=seed,
         device=device,
     )
-    sha_before = digest(networks.weights_of(job.net.encoder))
-    shown = yield from _teach.examples(job)
-    donor, reason = _start(job, init, mode, shown)
-    before = _teach.score(job, seed=seed)
-    lesson = _teach.teach(
-        job,
-        augment=augment,
-        minutes=minutes,
-        epochs=epochs,
-        before=before["dice"],
-        rate=rate,
-    )
-    curve, passes = yield from _insist(lesson)
+    frozen = _candidate.Frozen(job)
+    recipe = _source.recipe_of(job, augment=augment)
+    run = Run(job, Exam(job), _source.Source(job, recipe), clock, rate=rate or RATE)
+    options = {
+        "init": init,
+        "depth": depth,
+        "augment": augment,
+        "minutes": minutes,
+        "epochs": epochs,
+        "hold_out": hold_out,
+        "seed": seed,
+        "rate": rate,
+    }
+    book = _Book(run, None if state is None else Path(state), options)
+    before, story = yield from _insist(_train(book, init))
+    book.close()
     return _candidate.result(
         job,
-        init=donor,
-        reason=reason,
-        mode=mode,
-        before=before,
-        after=_teach.score(job, seed=seed),
-        curve=tuple(curve),
-        epochs=passes,
-        sha_before=sha_before,
+        frozen,
+        init=story["init"],
+        reason=story["reason"],
+        before=score(before, seed=seed),
+        after=score(run.counts, seed=seed),
+        curve=tuple(run.curve),
+        epochs=max(1, round(run.curve[-1]["epoch"])),
+        notes=run.source.notes,
     )
+
+
+class _Book:
+    """Where a run's state is written, and read when it goes on."""
+
+    def __init__(self, run: Run, path: Path | None, options: dict[str, Any]) -> None:
+        self.run, self.path = run, path
+        self.known = _saved.fields(run.job, options)
+        self.begun: dict[str, Any] = {}
+
+    def read(self) -> dict[str, Any] | None:
+        """Return what a killed run left, if it left anything."""
+        if self.path is None or not self.path.is_file():
+            return None
+        return _saved.read(self.path, self.known)
+
+    def write(self) -> None:
+        """Write the state."""
+        if self.path is not None:
+            _saved.write(self.path, self.known, {**self.run.content(), **self.begun})
+
+    def close(self) -> None:
+        """Forget the state: the run has ended."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+
+def _train(book: _Book, init: str) -> Steps[tuple[Counts, dict[str, str]]]:
+    """Begin a run or go on with it, to its end."""
+    run, left = book.run, book.read()
+    if left is None:
+        shown = yield from _source.examples(run.job)
+        donor, reason = _start(run.job, init, shown)
+        before, _ = yield from run.exam.sit()
+        run.baseline(before)
+        yield from run.fill()
+        story = {"init": donor, "reason": reason}
+    else:
+        before, story = left["before"].numpy(), left["story"]
+        yield from run.resume(left)
+    book.begun = {"before": torch.from_numpy(before), "story": story}
+    yield from teach(run, book.write)
+    return before, story
 
 
 def _insist(steps: Steps[T]) -> Steps[T]:
@@ -142,12 +212,16 @@ def _insist(steps: Steps[T]) -> Steps[T]:
         steps.close()
 
 
-def _start(
-    job: Job, init: str, mode: Mode, shown: Sequence[_teach.Example]
-) -> tuple[str, str]:
+def _start(job: Job, init: str, shown: Sequence[Example]) -> tuple[str, str]:
     """Give the head its first weights; return where they come from, and why."""
-    others = job.checkpoint.spec.heads
-    if mode == "scratch":
+    images = job.net.reads.get(job.head, 1)
+    others = [
+        name
+        for name in job.checkpoint.spec.heads
+        if name == job.head or job.net.reads.get(name, 1) == images
+    ]
+    others = [name for name in others if name not in networks.classifiers(job.spec)]
+    if job.mode == "scratch":
         return "random", "Everything starts at random, for comparison."
     if job.head in others:
         return job.head, f"The head {job.head} goes on from what it knows."
@@ -161,7 +235,9 @@ def _start(
             )
         _heads.adopt(job.net, job.head, init, job.spec)
         return init, f"The head {init} was asked for."
-    ranks = _heads.rank_donors(job.net, list(others), shown)
+    if not others:
+        return "random", f"No other head reads {images} channels at once."
+    ranks = _heads.rank_donors(job.net, others, shown)
     best = max(ranks, key=lambda donor: ranks[donor])
     fit = f"Dice {ranks[best]:.2f} with what is painted, untrained"
     if ranks[best] < _heads.DONOR_DICE:

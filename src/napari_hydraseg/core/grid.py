@@ -79,7 +79,7 @@ def conform(
     WrongInput
         If the channels do not match, or the model has no rule for the modality.
     """
-    data = select_channels(volume, spec)
+    data = select_channels(volume, spec, head=head)
     rule = spec.intensity.get(modality)
     if rule is None:
         known = ", ".join(spec.intensity)
@@ -125,21 +125,29 @@ def frame_of(
     return Frame(native, size, orientation, align, crop), notes
 
 
-def select_channels(volume: Volume, spec: ModelSpec) -> NDArray[Any]:
-    """Pick the model's channels by name; a single channel matches any name.
+def channels_of(spec: ModelSpec, head: str | None) -> tuple[str, ...]:
+    """Return the channels that a head reads: its own, else the model's."""
+    return tuple(spec.options.get("reads", {}).get(head, spec.channels))
+
+
+def select_channels(
+    volume: Volume, spec: ModelSpec, *, head: str | None = None
+) -> NDArray[Any]:
+    """Pick a head's channels by name; a single channel matches any name.
 
     Raises
     ------
     WrongInput
         If channels are missing, or several came where one is wanted.
     """
-    if len(volume.names) == len(spec.channels) == 1:
+    wanted = channels_of(spec, head)
+    if len(volume.names) == len(wanted) == 1:
         return volume.data
-    if set(spec.channels) <= set(volume.names):
-        return volume.data[[volume.names.index(name) for name in spec.channels]]
+    if set(wanted) <= set(volume.names):
+        return volume.data[[volume.names.index(name) for name in wanted]]
     raise WrongInput(
         f"{volume.source} has the channels {', '.join(volume.names)}; "
-        f"the model needs {', '.join(spec.channels)}.",
+        f"the model needs {', '.join(wanted)}.",
         "Load the missing scan, or one channel alone.",
     )
 

@@ -38,6 +38,8 @@ class Case:
         Slices on which something is vouched for.
     name : str
         For logs; never saved.
+    voxel_mm : tuple of float
+        Size of what the model sees along each axis; empty: not known.
     """
 
     images: NDArray[np.float16]
@@ -45,6 +47,7 @@ class Case:
     classes: Mapping[int, NDArray[np.int64]]
     annotated: NDArray[np.int64]
     name: str = ""
+    voxel_mm: tuple[float, ...] = ()
 
     @property
     def painted(self) -> list[int]:
@@ -119,7 +122,20 @@ def prepare(
         classes={cls: np.flatnonzero((scaled == cls).any(inside)) for cls in painted},
         annotated=np.flatnonzero(known),
         name=volume.source,
+        voxel_mm=_voxel_mm(volume, spec, conformed),
     )
+
+
+def _voxel_mm(
+    volume: Volume, spec: ModelSpec, conformed: grid.Conformed
+) -> tuple[float, ...]:
+    if "spacing" not in volume.known or not conformed.frame.plain:
+        return ()
+    spacing = list(volume.spacing_mm)
+    if spec.slicewise:
+        del spacing[volume.plane_axis]
+    sizes = zip(spacing, conformed.native, conformed.data.shape[2:], strict=True)
+    return tuple(mm * n / m for mm, n, m in sizes)
 
 
 def class_slices(
@@ -215,6 +231,7 @@ def draw(
             centre=_centre(case.labels[index], size, rng, cls),
             recipe=recipe,
             rng=rng,
+            voxel_mm=case.voxel_mm,
         )
         images.append(image)
         labels.append(truth)
@@ -269,6 +286,7 @@ def optimise(
     *,
     first: int = 0,
     gather: Callable[[Sequence[nn.Parameter]], None] | None = None,
+    mend: Callable[[], bool] | None = None,
 ) -> Iterator[float]:
     """Take gradient steps until the budget is used up.
 
@@ -279,7 +297,8 @@ def optimise(
     optimiser : Optimizer
         From `adamw`.
     loss_of : callable
-        Draws a batch, back-propagates nothing, returns the loss.
+        Draws a batch and returns the loss; one that takes no gradients was already
+        back-propagated.
     progress : callable
         Steps taken -> share of the budget used, 0 to 1: steps, or minutes.
     first : int
@@ -287,6 +306,9 @@ def optimise(
     gather : callable, optional
         What is done with the gradients before they are clipped (averaged over
         processes).
+    mend : callable, optional
+        Asked when the loss was no number three times in a row; returns whether it put
+        things right.
 
     Yields
     ------
@@ -307,7 +329,8 @@ def optimise(
         optimiser.zero_grad(set_to_none=True)
         loss = loss_of()
         if torch.isfinite(loss):
-            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
+            if loss.requires_grad:
+                loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             if gather is not None:
                 gather(parameters)
             norm = nn.utils.clip_grad_norm_(parameters, CLIP)
@@ -316,6 +339,8 @@ def optimise(
             optimiser.step()
         else:
             failures += 1
+        if failures == 3 and mend is not None and mend():
+            failures = 0
         if failures == 3:
             raise TrainingDiverged(
                 "The training loss was no number three times in a row.",

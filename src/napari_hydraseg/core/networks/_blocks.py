@@ -1,6 +1,6 @@
 """What several networks share: padding, and the forward pass of the contract."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Literal
 
 from torch import Tensor, nn
@@ -53,19 +53,46 @@ class MultiHead(nn.Module):
         with one row of logits for each image (a head that classifies).
     stride : int
         Sides are padded to a multiple of it, and the answer cropped again.
+    reads : mapping of str to int
+        Head -> images that it reads at once, each encoded apart; default: one.
     """
 
     encoder: Encoder
     heads: nn.ModuleDict
     stride: int
+    reads: Mapping[str, int]
 
     def __init__(
-        self, encoder: Encoder, heads: dict[str, nn.Module], stride: int
+        self,
+        encoder: Encoder,
+        heads: dict[str, nn.Module],
+        stride: int,
+        reads: Mapping[str, int] | None = None,
     ) -> None:
         super().__init__()
+        self.reads = reads or {}
         self.encoder = encoder
         self.heads = nn.ModuleDict(heads)
         self.stride = stride
+
+    def features(self, x: Tensor, head: str | None = None) -> list[Tensor]:
+        """Compute what a head reads: the maps of its images, one after the other.
+
+        Parameters
+        ----------
+        x : Tensor, shape (n, images * c, *size)
+            Padded to the stride.
+        head : str, optional
+            Which; default: one that reads a single image.
+        """
+        images = self.reads.get(head, 1) if head is not None else 1
+        if images == 1:
+            return self.encoder(x)
+        apart = x.reshape(x.shape[0] * images, -1, *x.shape[2:])
+        return [
+            maps.reshape(x.shape[0], -1, *maps.shape[2:])
+            for maps in self.encoder(apart)
+        ]
 
     def forward(
         self, x: Tensor, heads: Iterable[str] | None = None
@@ -84,10 +111,14 @@ class MultiHead(nn.Module):
         dict of str to Tensor
             Head -> logits of shape (n, class, *size), or (n, class).
         """
-        features = self.encoder(pad_to_multiple(x, self.stride))
+        padded = pad_to_multiple(x, self.stride)
         inside = (..., *(slice(size) for size in x.shape[2:]))
-        wanted = self.heads.keys() if heads is None else heads
-        answers = {name: self.heads[name](features) for name in wanted}
+        wanted = list(self.heads.keys() if heads is None else heads)
+        alike = {self.reads.get(name, 1): name for name in wanted}
+        features = {n: self.features(padded, name) for n, name in alike.items()}
+        answers = {
+            name: self.heads[name](features[self.reads.get(name, 1)]) for name in wanted
+        }
         return {
             name: logits[inside] if logits.ndim == x.ndim else logits
             for name, logits in answers.items()

@@ -9,6 +9,7 @@ decoders="nearest"`` is the published form, ``decoders="transposed"`` that of it
 transfer model; see `_plaindecoder`.
 """
 
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Literal
 
@@ -102,6 +103,7 @@ def build(
     decoders: Literal["light", "nearest", "transposed"] = "light",
     skips: bool = True,
     slices: int = 1,
+    reads: Mapping[str, Sequence[str]] | None = None,
 ) -> MultiHead:
     """Build a HydraNet.
 
@@ -119,6 +121,8 @@ def build(
         Whether light decoders see all feature maps; the published ones never do.
     slices : {1, 3}
         3: each image channel comes with its two neighbouring slices (2.5-D).
+    reads : mapping of str to sequence of str, optional
+        Head -> names of the scans that it reads at once, each encoded apart.
 
     Returns
     -------
@@ -126,10 +130,14 @@ def build(
         Takes (n, in_channels * slices, h, w).
     """
     shared: Encoder = _ENCODERS[encoder](in_channels * slices)
+    images = {name: len(names) for name, names in (reads or {}).items()}
+    widths = {
+        name: tuple(n * images.get(name, 1) for n in shared.channels) for name in heads
+    }
     made: dict[str, nn.Module] = {
-        name: Decoder(shared.channels, classes, skips=skips)
+        name: Decoder(widths[name], classes, skips=skips)
         if decoders == "light"
-        else PlainDecoder(shared.channels[-1], classes, enlarge=decoders)
+        else PlainDecoder(widths[name][-1], classes, enlarge=decoders)
         for name, classes in heads.items()
     }
-    return MultiHead(shared, made, STRIDE)
+    return MultiHead(shared, made, STRIDE, images)

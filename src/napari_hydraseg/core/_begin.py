@@ -1,0 +1,204 @@
+"""How a fine-tuning run begins: scans are prepared, split, and the encoder frozen."""
+
+import inspect
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import nn
+
+from . import _choice, _heads, _holdout, grid, networks, training
+from ._job import Job, Mode, Pair, modality_of
+from .errors import EmptyAnnotation, WrongInput
+from .losses import IGNORE
+from .networks import MultiHead
+from .types import Checkpoint, ModelSpec
+
+PATCH = 256  # pixels; slices up to this size are learned whole
+MOMENTUM = 0.1  # of batch norms that start at random: a short run must reach its mean
+
+
+def make_job(
+    checkpoint: Checkpoint,
+    pairs: Sequence[Pair],
+    *,
+    head: str,
+    class_names: Sequence[str],
+    mode: Mode,
+    depth: int | None,
+    hold_out: bool,
+    seed: int,
+    device: str,
+) -> Job:
+    """Check and prepare everything that a run needs; see `core.finetune`."""
+    if not pairs:
+        raise EmptyAnnotation("No annotated scan was given.", "Paint a few slices.")
+    for volume, segmentation in pairs:
+        _heads.check(volume, segmentation)
+    spec, classes = _spec(checkpoint, pairs, head, class_names)
+    cases = tuple(
+        training.prepare(
+            volume,
+            segmentation,
+            spec,
+            head=head,
+            modality=modality_of(volume, checkpoint, head),
+            classes=classes,
+        )
+        for volume, segmentation in pairs
+    )
+    truths = tuple(
+        training.class_slices(segmentation, volume, classes)
+        for volume, segmentation in pairs
+    )
+    where = _choice.device_of(device)
+    net = _network(checkpoint, spec, mode, seed).to(where)
+    job = Job(
+        net=net,
+        checkpoint=checkpoint,
+        spec=spec,
+        head=head,
+        mode=mode,
+        classes=classes,
+        pairs=tuple(pairs),
+        cases=cases,
+        truths=truths,
+        lessons=(),
+        split=_split(checkpoint, pairs, truths, hold_out=hold_out),
+        frozen=_freeze(net, head, mode, depth),
+        patch=_patch(spec, cases),
+        device=where,
+        rng=np.random.default_rng(seed),
+    )
+    net.to(memory_format=job.format)  # type: ignore[call-overload]  # missing in torch's stubs
+    return replace(job, lessons=_lessons(job))
+
+
+def _spec(
+    checkpoint: Checkpoint,
+    pairs: Sequence[Pair],
+    head: str,
+    class_names: Sequence[str],
+) -> tuple[ModelSpec, dict[int, int]]:
+    """Describe the model that comes out, and match label ids with its classes."""
+    existing = checkpoint.spec.heads.get(head)
+    names, classes = _heads.classes_of(
+        [segmentation for _, segmentation in pairs], existing, class_names
+    )
+    if existing:
+        spec = checkpoint.spec
+    else:
+        spec = _heads.extended(checkpoint.spec, head, names, pairs)
+    if head in networks.classifiers(spec):
+        raise WrongInput(
+            f"The head {head!r} says one thing about a whole image; it learns no mask.",
+            "Choose another head.",
+        )
+    takes = inspect.signature(networks.module_of(spec.network).build).parameters
+    if "reads" in spec.options and "reads" not in takes:
+        count = len(pairs[0][0].names)
+        raise WrongInput(
+            f"{checkpoint.name} sees one channel, the scan has {count}.",
+            "Load one channel alone, or choose hydranet.",
+        )
+    return spec, classes
+
+
+def _network(
+    checkpoint: Checkpoint, spec: ModelSpec, mode: Mode, seed: int
+) -> MultiHead:
+    if mode != "scratch":
+        return _heads.grown(checkpoint, spec, seed=seed)
+    net = networks.build(spec, seed=seed).eval()
+    for module in net.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = MOMENTUM
+    return net
+
+
+def _split(
+    checkpoint: Checkpoint,
+    pairs: Sequence[Pair],
+    truths: Sequence[NDArray[np.uint8]],
+    *,
+    hold_out: bool,
+) -> _holdout.Split:
+    known = [truth != IGNORE for truth in truths]
+    painted = [
+        (truth > 0) & vouched for truth, vouched in zip(truths, known, strict=True)
+    ]
+    return _holdout.split(
+        [_holdout.identity(volume) for volume, _ in pairs],
+        [np.flatnonzero(part.any((1, 2))).tolist() for part in known],
+        [np.flatnonzero(part.any((1, 2))).tolist() for part in painted],
+        ledger=checkpoint.card.get("held_out", {}),
+        wanted=hold_out,
+    )
+
+
+def _freeze(net: MultiHead, head: str, mode: Mode, depth: int | None) -> bool:
+    """Switch off what is not trained; return whether the whole encoder is frozen."""
+    levels = net.encoder.levels()
+    count = 0 if mode != "frozen" else len(levels) if depth is None else depth
+    net.requires_grad_(False)
+    net.heads[head].requires_grad_(True)
+    for module in (module for level in levels[count:] for module in level):
+        module.requires_grad_(True)
+    return not any(p.requires_grad for p in net.encoder.parameters())
+
+
+def _patch(spec: ModelSpec, cases: Sequence[training.Case]) -> tuple[int, ...]:
+    """Whole slices, in multiples of 32, up to the size that a step can take."""
+    if not spec.slicewise:
+        return tuple(spec.patch)
+    sizes = np.array([case.labels.shape[1:] for case in cases]).max(0)
+    return tuple(int(min(-(-n // 32) * 32, PATCH)) for n in sizes)
+
+
+def _lessons(job: Job) -> tuple[training.Case, ...]:
+    """Cases with nothing annotated but the slices that are learned from.
+
+    Raises
+    ------
+    EmptyAnnotation
+        If nothing of it is left at the model's resolution.
+    """
+    found = []
+    for number, kept in enumerate(job.split.train):
+        limit = _within if job.spec.slicewise else _block_within
+        lesson = limit(job, number, kept)
+        if len(lesson.annotated):
+            found.append(lesson)
+    if not found:
+        raise EmptyAnnotation(
+            "What is painted is smaller than the model's voxels, or all held out.",
+            "Paint more.",
+        )
+    return tuple(found)
+
+
+def _within(job: Job, number: int, kept: Sequence[int]) -> training.Case:
+    case = job.cases[number]
+    shown = {cls: np.intersect1d(which, kept) for cls, which in case.classes.items()}
+    return replace(
+        case,
+        annotated=np.intersect1d(case.annotated, kept).astype(np.int64),
+        classes={cls: which for cls, which in shown.items() if len(which)},
+    )
+
+
+def _block_within(job: Job, number: int, kept: Sequence[int]) -> training.Case:
+    """Leave slices out of a block: nobody vouches for them any more."""
+    truth = job.truths[number].copy()
+    truth[np.setdiff1d(np.arange(len(truth)), kept)] = IGNORE
+    block = grid.from_slices(truth, job.pairs[number][0].plane)[None]
+    labels = job.frame(number).enter_labels(block)
+    painted = sorted({*np.unique(labels).tolist()} - {0, IGNORE})
+    one = np.zeros(1, np.int64)
+    return replace(
+        job.cases[number],
+        labels=labels,
+        annotated=one[: int((labels != IGNORE).any())],
+        classes=dict.fromkeys(painted, one),
+    )

@@ -1,0 +1,77 @@
+"""The state of a fine-tuning run on disk, so that a killed one goes on to the bit."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from . import _holdout
+from ._job import Job
+from .checkpoint import digest
+from .errors import CorruptWeights, IncompatibleWeights
+from .io.atomic import atomic_write
+
+
+def fields(job: Job, options: Mapping[str, Any]) -> dict[str, str]:
+    """Describe a run by what its bits hang on.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    options : mapping
+        What else was asked for.
+    """
+    sha = hashlib.sha256()
+    for truth in job.truths:
+        sha.update(str(truth.shape).encode() + truth.tobytes())
+    return {
+        "version": __version__,
+        "model": digest(job.checkpoint.weights),
+        "scans": " ".join(_holdout.identity(volume) for volume, _ in job.pairs),
+        "labels": sha.hexdigest(),
+        "head": job.head,
+        "classes": json.dumps(job.spec.heads[job.head]),
+        "mode": job.mode,
+        "device": job.device,
+        "threads": str(torch.get_num_threads()),
+        **{name: json.dumps(value) for name, value in options.items()},
+    }
+
+
+def write(path: Path, known: Mapping[str, str], content: Mapping[str, Any]) -> None:
+    """Write a state in one go."""
+    whole = {"fields": dict(known), **content}
+    atomic_write(path, lambda stream: torch.save(whole, stream), overwrite=True)
+
+
+def read(path: Path, known: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Read a state, and make sure that it is of the same run.
+
+    Raises
+    ------
+    CorruptWeights
+        If the file is none.
+    IncompatibleWeights
+        If data or options are others, with the field's name.
+    """
+    try:
+        content: dict[str, Any] = torch.load(path, weights_only=True)
+        found = dict(content["fields"])
+    except OSError:
+        raise
+    except Exception as error:  # torch throws anything at a damaged file
+        raise CorruptWeights(
+            f"{path.name} is no state of a run.", "Delete it and start anew."
+        ) from error
+    if known is not None and found != dict(known):
+        differing = [name for name in known if found.get(name) != known[name]]
+        raise IncompatibleWeights(
+            f"{path.name} is of a run with other {', '.join(differing) or 'options'}.",
+            "Give the same again, or delete it and start anew.",
+        )
+    return content
