@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from napari_hydraseg import core
-from napari_hydraseg.core.errors import WrongInput
+from napari_hydraseg.core.errors import WouldOverwrite, WrongInput
 from napari_hydraseg.core.types import FinetuneResult
 
 from .scans import FILE, INPUT, annotated, keep_apart, reading, scans
@@ -60,7 +60,11 @@ PAIR: Any = (str, INPUT)
 @click.option("--minutes", type=click.FloatRange(0, min_open=True))
 @click.option("--epochs", type=click.IntRange(1))
 @click.option("--hold-out", type=click.Choice(["auto", "none"]), default="auto")
-@click.option("--resume", is_flag=True, help="Go on with the model that -o names.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the run that was killed; else teach the model that -o names more.",
+)
 @click.option("-o", "--output", type=FILE, required=True, metavar="MODEL.safetensors")
 @overwrite_option
 @reading
@@ -73,14 +77,19 @@ def finetune(
     overwrite: bool,
     **options: Any,
 ) -> None:
-    """Teach a model a structure from a few slices; the encoder stays frozen."""
+    """Teach a model a structure from a few slices; the encoder stays frozen.
+
+    While training, what a killed run needs to go on lies beside the model (NAME.state).
+    """
     _only_one(options["minutes"], options["epochs"])
     inputs = [
         path for text, labels in cases for path in (*scans([text])[0].paths, labels)
     ]
     keep_apart([output], inputs)
     _check_model_file(output, overwrite=overwrite or resume)
-    checkpoint = core.get_model(output if resume else model)
+    state = output.with_suffix(".state")
+    checkpoint = _parent(model, output, state, resume=resume)
+    _check_state(state, resume=resume, overwrite=overwrite)
     pairs = []
     for text, labels in cases:
         volume = scans([text])[0].load()
@@ -91,6 +100,7 @@ def finetune(
         pairs,
         seed=now.seed,
         device=now.device,
+        state=state,
         **options,
     )
     result = run(steps, "fine-tuning")
@@ -176,6 +186,40 @@ def _head_dice(head: Any) -> dict[str, Any]:
 def _only_one(minutes: float | None, epochs: int | None) -> None:
     if minutes is not None and epochs is not None:
         raise click.UsageError("Give --minutes or --epochs, not both.")
+
+
+def _parent(model: str, output: Path, state: Path, *, resume: bool) -> core.Checkpoint:
+    """Find the model that is taught; a killed run names its own."""
+    if not resume:
+        return core.get_model(model)
+    if not state.is_file():
+        return core.get_model(output)
+    from napari_hydraseg.core._saved import read
+    from napari_hydraseg.core.checkpoint import digest
+
+    if output.is_file():
+        further = core.get_model(output)
+        if digest(further.weights) == read(state)["fields"]["model"]:
+            return further
+    return core.get_model(model)
+
+
+def _check_state(state: Path, *, resume: bool, overwrite: bool) -> None:
+    """Leave no state of an older run, and do not lose one unasked.
+
+    Raises
+    ------
+    WouldOverwrite
+        If a killed run could go on.
+    """
+    if resume or not state.exists():
+        return
+    if not overwrite:
+        raise WouldOverwrite(
+            f"{state.name} is there: a run was killed.",
+            "Go on with --resume, or start anew with --overwrite.",
+        )
+    state.unlink()
 
 
 def _check_model_file(path: Path, *, overwrite: bool) -> None:

@@ -155,7 +155,7 @@ def _checkpoint(
     card = {
         **old.card,
         "name": f"{old.name.removesuffix(own_name)}{own_name}",
-        "heads": {**heads, job.head: {**licence, **story}},
+        "heads": {**heads, job.head: {**licence, **_ids(job), **story}},
         "recommended": _recommended(job, modalities, tuple(spec.heads)),
         "parent": digest(old.weights),
         "created": time.strftime("%Y-%m-%d"),
@@ -163,6 +163,20 @@ def _checkpoint(
         "held_out": _ledger(job),
     }
     return Checkpoint(spec, weights, card, reference)
+
+
+def _ids(job: Job) -> dict[str, Any]:
+    """Return the label ids of the classes, where they are not 1, 2, ...; else nothing.
+
+    Of classes that were not painted the ids of an earlier round are kept.
+    """
+    names = job.spec.heads[job.head]
+    ids = dict(job.checkpoint.card.get("heads", {}).get(job.head, {}).get("ids", {}))
+    ids |= {names[index]: label for label, index in job.classes.items() if index}
+    if not set(names[1:]) <= set(ids):
+        return {}
+    usual = all(ids[name] == index for index, name in enumerate(names) if index)
+    return {} if usual else {"ids": {name: ids[name] for name in names[1:]}}
 
 
 def _recommended(

@@ -21,7 +21,7 @@ STEP_PIXELS = 4 * 192**2  # of a batch of 2 to 8 slices
 CACHED = 160  # changed slices whose features are kept
 LOOKS = 8  # blocks that a donor is judged by
 GAIN = 0.3  # log of the strongest bias field of an MR scan
-SIDES = re.compile(r"(?i)left|right|sinist|dext|(?:^|[\s_.-])[lr](?:[\s_.-]|$)")
+SIDES = re.compile(r"(?i)(?<![a-z])(left|right|[lr][va]?|sinist\w*|dext\w*)(?![a-z])")
 
 
 def recipe_of(job: Job, *, augment: bool) -> Recipe:
@@ -113,13 +113,18 @@ class Source:
         self.kept: Kept | None = None
         self.notes: list[str] = []
 
-    def fill(self, *, seconds: float, exactly: int | None = None) -> Steps[None]:
+    def fill(
+        self, *, seconds: float, passes: int | None, exactly: int | None = None
+    ) -> Steps[None]:
         """Draw changed slices and keep their features, if the encoder is frozen.
 
         Parameters
         ----------
         seconds : float
             A slow machine learns from fewer changes rather than too late.
+        passes : int or None
+            Passes over the slices, where their number is known: more changes of a
+            slice than these would never be seen.
         exactly : int, optional
             How many, whatever it takes: as in the run that goes on.
         """
@@ -127,7 +132,8 @@ class Source:
             return
         began, kept = time.monotonic(), Kept()
         slices = sum(len(case.annotated) for case in self.job.lessons)
-        wanted = exactly or int(np.clip(CACHED, 2 * slices, 16 * slices))
+        most = min(16, max(2, passes or 16)) * slices
+        wanted = exactly or int(np.clip(CACHED, 2 * slices, most))
         self.job.net.eval()
         while len(kept) < wanted:
             late = len(kept) >= 2 * slices and time.monotonic() - began > seconds

@@ -40,6 +40,7 @@ class Clock:
         self.began = time.monotonic()
         self.first = 0.0  # seconds before the first step
         self.look = 0.0  # seconds that a look takes
+        self.pace = 0.0  # seconds that a step takes
 
     @property
     def seconds(self) -> float:
@@ -53,11 +54,18 @@ class Clock:
         gap = 1 / min(max(often, CHECKS), 5 * CHECKS)
         return gap if self.epochs else max(gap, self.look / self.budget / LOOK_SHARE)
 
+    def tick(self, seconds: float) -> None:
+        """Note how long a step took."""
+        self.pace = seconds if not self.pace else 0.8 * self.pace + 0.2 * seconds
+
     def share(self, step: int, per_epoch: float) -> float:
-        """Share of the budget that is used up; a last look must still fit."""
+        """Share of the budget that is used up; half a step and a look must still fit.
+
+        A step ends, on average, half of its time after the budget.
+        """
         if self.epochs:
             return step / max(1, round(self.epochs * per_epoch))
-        room = max(self.budget - self.first - self.look, 1e-3)
+        room = max(self.budget - self.first - self.look - self.pace / 2, 1e-3)
         # however slow the machine, one step is taken
         return (self.seconds - self.first) / room if step else 0.0
 
@@ -116,7 +124,8 @@ class Run:
         """Keep features, where the encoder is frozen."""
         self._chance = json.dumps(self.job.rng.bit_generator.state)
         seconds = CACHE_SHARE * (self.clock.budget - self.clock.seconds)
-        yield from self.source.fill(seconds=seconds, exactly=exactly)
+        passes = self.clock.epochs
+        yield from self.source.fill(seconds=seconds, passes=passes, exactly=exactly)
 
     def loss(self) -> Tensor:
         """Back-propagate one batch; remember weights that gave a finite loss."""
@@ -231,11 +240,13 @@ def teach(run: Run, save: Callable[[], None]) -> Steps[None]:
         first=run.step,
         mend=run.mend,
     )
+    began = time.monotonic()
     for loss in steps:
         run.step += 1
         run.losses.append(loss)
         preview = None
         now, epoch = time.monotonic(), run.step / run.per_epoch
+        run.clock.tick(now - began)
         if run.share >= min(run.due, 1):
             preview = yield from run.look()
         elif epoch % 1 < 1 / run.per_epoch and now - glanced > GLANCE_SECONDS:
@@ -246,6 +257,7 @@ def teach(run: Run, save: Callable[[], None]) -> Steps[None]:
         if now - saved > SAVE_SECONDS or run.step == 1:
             save()
             saved = time.monotonic()
+        began = time.monotonic()
     if run.losses:
         yield from run.look()
     run.job.net.load_state_dict(run.best or run._good, strict=False)

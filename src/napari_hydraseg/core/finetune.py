@@ -7,6 +7,7 @@ decoder is trained on them.
 """
 
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
@@ -185,7 +186,9 @@ def _train(book: _Book, init: str) -> Steps[tuple[Counts, dict[str, str]]]:
     if left is None:
         shown = yield from _source.examples(run.job)
         donor, reason = _start(run.job, init, shown)
+        began = time.monotonic()
         before, _ = yield from run.exam.sit()
+        run.clock.look = time.monotonic() - began
         run.baseline(before)
         yield from run.fill()
         story = {"init": donor, "reason": reason}

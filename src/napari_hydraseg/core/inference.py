@@ -104,7 +104,7 @@ def segment(
         "seconds": round(time.monotonic() - start, 3),
     }
     return {
-        head: _on_scan(found[head], volume, checkpoint.spec, head, made_by)
+        head: _on_scan(found[head], volume, checkpoint, head, made_by)
         for head in chosen
     }
 
@@ -231,11 +231,12 @@ def _by_spacing(
 def _on_scan(
     found: _engine.Answer,
     volume: Volume,
-    spec: ModelSpec,
+    checkpoint: Checkpoint,
     head: str,
     made_by: dict[str, Any],
 ) -> Segmentation:
-    """Put an answer on the scan's grid."""
+    """Put an answer on the scan's grid, under the ids that were painted."""
+    spec, own = checkpoint.spec, checkpoint.card.get("heads", {}).get(head, {})
     labels = _back(found[0], volume, spec)
     if head in spec.largest:
         labels = keep_largest(labels)
@@ -245,6 +246,10 @@ def _on_scan(
         share = np.stack([_back(channel, volume, spec) for channel in channels])
     names = dict(enumerate(spec.heads[head]))
     names.pop(0)
+    if own.get("ids"):
+        ids = [0, *(int(own["ids"][name]) for name in names.values())]
+        labels = np.array(ids, np.uint16 if max(ids) > 255 else np.uint8)[labels]
+        names = dict(zip(ids[1:], names.values(), strict=True))
     return Segmentation(
         labels=np.ascontiguousarray(labels),
         affine=volume.affine,
