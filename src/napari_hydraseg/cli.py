@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from . import __version__
+from .commands.compare import compare
 from .commands.convert import convert
 from .commands.doctor import doctor
 from .commands.judge import evaluate, shift
@@ -51,6 +52,7 @@ for _verb in (
     finetune,
     shift,
     evaluate,
+    compare,
     pretrain,
     convert,
     models,
