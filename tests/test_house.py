@@ -28,7 +28,8 @@ FILES = sorted(
 FLOORS = """
 5   cli > demo
     > commands/compare, commands/convert, commands/doctor, commands/judge,
-    commands/library, commands/segment, commands/series, commands/train > commands/masks
+    commands/library, commands/segment, commands/series, commands/train > commands/masks,
+    commands/cohorts
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
@@ -39,12 +40,13 @@ FLOORS = """
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state
     > core/_few, core/_arms, core/_paired > core/report
-    > core/_describe, core/_figures, core/_plain > core/_compared
-3   core/finetune, core/pretrain, core/shift > core/_verdict, core/_candidate,
-    core/_teach, core/_saved, core/_evidence, core/_fit
+    > core/_describe, core/_figures, core/_plain > core/_compared,
+    core/_describe_cohorts
+3   core/finetune, core/pretrain, core/shift, core/cohorts > core/_verdict, core/_candidate,
+    core/_teach, core/_saved, core/_evidence, core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source
-    > core/_job, core/_features > core/_holdout, core/_heads
-    > core/inference, core/_ranks > core/_engine, core/_choice,
+    > core/_job, core/_features > core/_holdout, core/_heads, core/_encoder
+    > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint > core/_reference
 2   core/convert > core/_convert_* > core/_foreign
 2   core/models > core/checkpoint
@@ -61,7 +63,7 @@ FLOORS = """
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
 1   core/grid > core/_hounsfield, core/_frame
 1   core/metrics > core/_surfaces > core/_overlap
-1   core/_mmd > core/_relabel, core/_centred > core/_kernels
+1   core/_mmd, core/_exchange > core/_relabel, core/_centred > core/_kernels
 1   core/phantom
 1   core/_model_card
 1   core/_crop

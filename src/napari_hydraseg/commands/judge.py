@@ -9,6 +9,7 @@ import click
 
 from napari_hydraseg import core
 
+from .cohorts import Groups, compare_groups
 from .scans import FILE, INPUT, keep_apart, reading, scans, stem
 from .session import command, emit, model_option, overwrite_option, session
 from .session import table as laid_out
@@ -25,11 +26,12 @@ SHIFT = (
     "per_case",
     "causes",
     "advice",
+    "notes",
 )
 
 
 @command("shift")
-@click.argument("scan", nargs=-1, required=True)
+@click.argument("scan", nargs=-1)
 @model_option
 @click.option("--head", metavar="NAME", help="Whose training scans to compare with.")
 @click.option(
@@ -37,6 +39,30 @@ SHIFT = (
     multiple=True,
     metavar="SCAN",
     help="Compare with these scans instead. Repeatable.",
+)
+@click.option(
+    "--cohort",
+    "cohorts",
+    type=(str, str),
+    multiple=True,
+    metavar="NAME SCAN",
+    help="Compare cohorts with one another instead. SCAN may be a folder. Repeatable.",
+)
+@click.option(
+    "--channels",
+    multiple=True,
+    metavar="NAME=CHANNEL+CHANNEL",
+    help="A cohort of channels of the scans, as in source=FLAIR+T1CE. Repeatable.",
+)
+@click.option(
+    "--after",
+    metavar="NAME|FILE",
+    help="Compare the cohorts once more as this (fine-tuned) model sees them.",
+)
+@click.option(
+    "--drop-nonfinite",
+    is_flag=True,
+    help="Leave out scans whose features are no numbers.",
 )
 @click.option("-o", "--output", type=FILE, metavar="REPORT.html")
 @overwrite_option
@@ -46,13 +72,39 @@ def shift(
     model: str,
     head: str | None,
     reference: tuple[str, ...],
+    cohorts: tuple[tuple[str, str], ...],
+    channels: tuple[str, ...],
+    after: str | None,
+    drop_nonfinite: bool,
     output: Path | None,
     overwrite: bool,
 ) -> None:
     """Tell how like scans are to those that a model was trained on.
 
+    Or, with --cohort or --channels, whether cohorts of scans differ from one another.
     That does not prove a mask right or wrong.
     """
+    if cohorts or channels:
+        if (cohorts and (scan or channels)) or reference:
+            raise click.UsageError(
+                "Give --cohort alone, or scans with --channels; neither --reference."
+            )
+        groups = Groups.typed(cohorts) if cohorts else Groups.channels(scan, channels)
+        _ready(output, groups.paths, overwrite)
+        compare_groups(
+            groups,
+            model=model,
+            after=after,
+            head=head,
+            drop_nonfinite=drop_nonfinite,
+            output=output,
+            overwrite=overwrite,
+        )
+        return
+    if not scan or after is not None:
+        raise click.UsageError(
+            "--after needs cohorts." if scan else "Name a scan, or cohorts."
+        )
     listed, known = scans(scan), scans(reference)
     _ready(output, [p for one in (*listed, *known) for p in one.paths], overwrite)
     now = session()
@@ -61,6 +113,7 @@ def shift(
         core.get_model(model),
         reference=[one.load() for one in known] or None,
         head=head,
+        drop_nonfinite=drop_nonfinite,
         seed=now.seed,
         device=now.device,
     )
@@ -79,6 +132,7 @@ def shift(
                     _rows(result.per_case if len(listed) > 1 else ()),
                     _rows(result.causes),
                     str(result.advice.get("text", "")),
+                    *result.notes,
                 ],
             )
         ),

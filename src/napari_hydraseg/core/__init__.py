@@ -12,6 +12,7 @@ from typing import Any
 _HOMES = {
     "types": (
         "Checkpoint",
+        "CohortReport",
         "FinetuneResult",
         "ModelInfo",
         "ModelSpec",
@@ -46,6 +47,7 @@ _HOMES = {
     "finetune": ("finetune",),
     "_model_card": ("model_card",),
     "pretrain": ("pretrain",),
+    "cohorts": ("compare_cohorts",),
     "shift": ("mmd", "mmd_test", "shift"),
     "transfer": ("compare_transfer",),
     "metrics": (

@@ -133,7 +133,7 @@ def witness(reference: Entry, new: Entry) -> Floats:
     usual = np.zeros(len(subject))
     found = np.zeros(len(new["scan"]))
     for name in names:
-        stored, fresh = _scaled(reference[name], new[name])
+        stored, fresh = scaled(reference[name], new[name])
         gram = gram_of("rbf", median_gamma(np.concatenate((stored, fresh))))
         size = np.bincount(reference["scan"])
         weight = 1 / size[reference["scan"]]  # every scan counts the same
@@ -188,7 +188,7 @@ def _rivals(reference: Entry) -> Floats:
     return rivals
 
 
-def _scaled(*tables: NDArray[Any]) -> list[NDArray[np.float32]]:
+def scaled(*tables: NDArray[Any]) -> list[NDArray[np.float32]]:
     """Every feature at mean 0 and standard deviation 1 over all tables together."""
     pooled = np.concatenate(tables).astype(np.float64)
     mean, sd = pooled.mean(axis=0), pooled.std(axis=0)
@@ -206,7 +206,7 @@ def _distances(
     where a scan (row) is held against another (column).
     """
     scans, slices, width = features.shape
-    (rows,) = _scaled(features.reshape(-1, width))
+    (rows,) = scaled(features.reshape(-1, width))
     gram = gram_of("rbf", median_gamma(rows))
     means = np.empty((scans, scans))
     counts = np.full(scans, slices, np.intp)

@@ -11,8 +11,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ._compared import transfer_report
+from ._describe_cohorts import cohort_report
 from .metrics import summarise
-from .types import FinetuneResult, Report, ShiftReport, TransferReport
+from .types import (
+    CohortReport,
+    FinetuneResult,
+    Report,
+    ShiftReport,
+    TransferReport,
+)
 
 NO_PROOF = "That does not prove the mask right or wrong."
 TRAINED_ON = "the scans this model was trained on"
@@ -23,7 +30,11 @@ NUMBERED = (
 
 
 def describe(
-    result: FinetuneResult | ShiftReport | TransferReport | Sequence[Mapping[str, Any]],
+    result: FinetuneResult
+    | ShiftReport
+    | CohortReport
+    | TransferReport
+    | Sequence[Mapping[str, Any]],
     *,
     figures: Iterable[Mapping[str, Any]] = (),
 ) -> Report:
@@ -31,7 +42,7 @@ def describe(
 
     Parameters
     ----------
-    result : FinetuneResult, ShiftReport, TransferReport or sequence of mapping
+    result : FinetuneResult, ShiftReport, CohortReport, TransferReport or rows
         A result; or rows of `evaluate`, each with a "case" beside.
     figures : iterable of mapping
         More figures to show, e.g. slices with their masks; see `core._figures`.
@@ -45,6 +56,8 @@ def describe(
         report = _finetune(result)
     elif isinstance(result, ShiftReport):
         report = _shift(result)
+    elif isinstance(result, CohortReport):
+        report = cohort_report(result)
     elif isinstance(result, TransferReport):
         report = transfer_report(result)
     else:
@@ -144,7 +157,9 @@ def _shift(result: ShiftReport) -> Report:
             "reference scans": result.n_reference,
         }
         | dict(result.basis),
-        notes=tuple(filter(None, [result.advice.get("text", ""), NUMBERED])),
+        notes=tuple(
+            filter(None, [result.advice.get("text", ""), *result.notes, NUMBERED])
+        ),
     )
 
 
@@ -175,6 +190,19 @@ def _shift_figures(result: ShiftReport) -> Iterable[Mapping[str, Any]]:
             "values": [row["percentile"] for row in result.by_depth],
             "y_label": "%",
             "y_range": (0, 100),
+        }
+    if result.picture:
+        yield {
+            "kind": "scatter",
+            "title": f"All scans by {result.picture['method']}",
+            "series": [
+                {
+                    "name": name,
+                    "x": [point[0] for point in result.picture[key]],
+                    "y": [point[1] for point in result.picture[key]],
+                }
+                for key, name in (("reference", "reference"), ("scans", "here"))
+            ],
         }
     numbers = _numbered(row["case"] for row in result.per_slice)
     lines = [

@@ -35,6 +35,7 @@ def data_uri(figure: Mapping[str, Any]) -> str:
           ``x_label``, ``y_label``, ``y_range``;
         * "bar": ``names`` and ``values``; optional ``low``, ``high``, ``y_label``,
           ``y_range``;
+        * "matrix": ``names`` and ``values``, one row and column per name;
         * "image": ``image``, a 2-D array; optional ``labels``, a 2-D array of ids on
           it, ``names`` of the ids, and ``aspect``, the height of a pixel over its
           width.
@@ -55,9 +56,10 @@ def data_uri(figure: Mapping[str, Any]) -> str:
     axes = drawn.add_subplot()
     _PLOTS.get(figure["kind"], _unknown)(axes, figure)
     axes.set_ylabel(figure.get("y_label", ""))
-    axes.set_ylim(*figure.get("y_range", (None, None)))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.grid(axis="y", alpha=0.3)
+    if figure["kind"] != "matrix":
+        axes.set_ylim(*figure.get("y_range", (None, None)))
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(axis="y", alpha=0.3)
     buffer = io.BytesIO()
     drawn.savefig(buffer, format="svg", metadata={"Date": None})
     return _encoded("image/svg+xml", buffer.getvalue())
@@ -140,11 +142,23 @@ def _bar(axes: Axes, figure: Mapping[str, Any]) -> None:
         axes.errorbar(places, values, yerr=ways, fmt="none", color="black", capsize=4)
 
 
+def _matrix(axes: Axes, figure: Mapping[str, Any]) -> None:
+    values = np.array(figure["values"], dtype=float)
+    names = [_plain(name) for name in figure["names"]]
+    axes.imshow(values, cmap="cividis", aspect="auto")
+    half = (values.min() + values.max()) / 2
+    for (row, column), value in np.ndenumerate(values):
+        colour = "black" if value > half else "white"
+        axes.text(column, row, f"{value:.2g}", ha="center", va="center", color=colour)
+    axes.set_xticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), names)
+
+
 def _unknown(axes: Axes, figure: Mapping[str, Any]) -> None:
     raise ValueError(f"figures are {', '.join(_PLOTS)} or image, not {figure['kind']}")
 
 
-_PLOTS = {"line": _series, "scatter": _series, "bar": _bar}
+_PLOTS = {"line": _series, "scatter": _series, "bar": _bar, "matrix": _matrix}
 
 
 def _image_arguments(figure: Mapping[str, Any]) -> dict[str, Any]:

@@ -61,14 +61,16 @@ def labellings(n: int, m: int, permutations: int, rng: np.random.Generator) -> L
 
 
 def discrepancies(
-    inside: Floats, reach: Floats, total: float, n: int, m: int
+    inside: Floats, reach: Floats, total: float, n: int, m: int, *, both: int = 0
 ) -> Floats:
-    """Unbiased MMD^2 from a'Ma, a'M1 and 1'M1 of each labelling a."""
+    """Unbiased MMD^2 from a'Ma, a'M1 and 1'M1 of each labelling a.
+
+    `both` pairs of the two sides are of one person; M is 0 there.
+    """
     across = reach - inside
     beyond = total - 2 * across - inside
-    found: Floats = (
-        inside / (n * (n - 1)) + beyond / (m * (m - 1)) - 2 * across / (n * m)
-    )
+    between = -2 * across / (n * m - both)
+    found: Floats = inside / (n * (n - 1)) + beyond / (m * (m - 1)) + between
     return found
 
 

@@ -20,6 +20,7 @@ from ._calibration import (
     subject_of_rows,
     witness,
 )
+from ._embedding import embed, scan_points
 from ._fingerprint import Range, fingerprint, outside
 from ._mmd import mmd_test
 from ._reference import reference_features
@@ -109,7 +110,39 @@ def report(
             "reference scan left out in turn, largest depth counts",
             "seed": seed,
         },
+        picture=_picture(found, seed),
+        notes=tuple(_flat(found)),
     )
+
+
+def _picture(found: Comparison, seed: int) -> Mapping[str, Any]:
+    """Reference scans and the new ones as points, by t-SNE or, of few, by PCA."""
+    if not found.cases:
+        return {}
+    slices = min(case.judgement.slices for case in found.cases)
+    entries = [found.reference, *(case.entry for case in found.cases)]
+    drawn = embed(scan_points(entries, slices), seed=seed)
+    points = drawn.pca if drawn.tsne is None else drawn.tsne
+    known = int(found.reference["scan"].max()) + 1
+    return {
+        "method": "PCA" if drawn.tsne is None else "t-SNE",
+        "reference": points[:known].tolist(),
+        "scans": points[known:].tolist(),
+        "note": drawn.note,
+    }
+
+
+def _flat(found: Comparison) -> list[str]:
+    """Name the depths that can show nothing."""
+    if not found.cases:
+        return []
+    entries = [found.reference, *(case.entry for case in found.cases)]
+    return [
+        f"The features at depth {name} are the same in all scans: nothing can be seen "
+        "there."
+        for name in found.cases[0].judgement.depths
+        if np.ptp(np.concatenate([entry[name] for entry in entries]), axis=0).max() == 0
+    ]
 
 
 def _overall(found: Comparison, seed: int) -> tuple[Verdict, float, float, float]:

@@ -9,24 +9,18 @@ the scan looks like the reference; it never says that a mask of it is right.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-from numpy.typing import NDArray
-
+from ._encoder import Encoder, labels, pass_of
 from ._fingerprint import fingerprint, usual_ranges
 from ._mmd import mmd, mmd_test
 from ._reference import reference_features
 from ._verdict import Case, Comparison, report
-from .errors import TooFewSamples, UnknownModel
-from .grid import spacing_rule
-from .types import Checkpoint, Progress, ShiftReport, Steps, Volume
+from .errors import NonFiniteFeatures, TooFewSamples, UnknownModel
+from .types import Checkpoint, ShiftReport, Steps, Volume
 
 __all__ = ["fingerprint", "mmd", "mmd_test", "reference_features", "shift"]
-
-Features = Mapping[str, NDArray[Any]]
 
 
 def shift(
@@ -35,6 +29,7 @@ def shift(
     *,
     reference: Sequence[Volume] | None = None,
     head: str | None = None,
+    drop_nonfinite: bool = False,
     seed: int = 0,
     device: str = "auto",
 ) -> Steps[ShiftReport]:
@@ -51,6 +46,9 @@ def shift(
     head : str, optional
         Whose training scans to compare with. By default the nearest of the heads that
         the model recommends for the first scan's modality.
+    drop_nonfinite : bool
+        Whether scans whose features are no numbers are left out, which the report then
+        says, instead of ending in an error.
     seed : int
         Seed of the permutations.
     device : str
@@ -81,73 +79,50 @@ def shift(
     if not scans or (reference is not None and not reference):
         raise TooFewSamples("No scan was given to compare.", "Give at least one.")
     heads = _candidates(checkpoint, scans[0], head, stored=reference is None)
-    passes = len({_pass(checkpoint, scan, name) for scan in scans for name in heads})
-    encoder = _Encoder(checkpoint, device, passes * len(scans) + len(reference or ()))
+    passes = len({pass_of(checkpoint, scan, name) for scan in scans for name in heads})
+    encoder = Encoder(checkpoint, device, passes * len(scans) + len(reference or ()))
     if reference is None:
         known = [_stored(checkpoint, name) for name in heads]
     else:
-        known = [(yield from encoder.reference(reference, heads[0]))]
+        known = [(yield from _of_volumes(reference, heads[0], encoder))]
+    known = [empty for empty in known if empty.persons >= 2] or known[:1]
+    seen = [empty.head for empty in known if empty.persons >= 2]
+    scans, dropped = yield from _usable(scans, seen, encoder, drop_nonfinite)
     compared = []
-    for empty in known:
-        if empty.persons < 2:
-            continue
+    for empty in known if seen else ():
         cases = []
-        for scan, label in zip(scans, _labels(scans), strict=True):
+        for scan, label in zip(scans, labels(scans), strict=True):
             features = yield from encoder.features(scan, empty.head)
             yield encoder.progress(f"comparing {label} with {empty.head}")
             cases.append(Case.of(label, features, empty.reference))
         compared.append(replace(empty, cases=cases))
     nearest = min(compared, key=lambda found: found.score, default=known[0])
-    return report(nearest, scans, checkpoint, seed=seed)
+    found = report(nearest, scans, checkpoint, seed=seed)
+    return replace(found, notes=(*dropped, *found.notes))
 
 
-@dataclass(eq=False)
-class _Encoder:
-    """Encodes scans, each pass only once, and tells how far it is."""
-
-    checkpoint: Checkpoint
-    device: str
-    total: int
-    done: float = 0
-    kept: dict[tuple[int, str], Features] = field(default_factory=dict)
-
-    def features(self, scan: Volume, head: str) -> Steps[Features]:
-        """Features of every slice of a scan as the head's training scans were seen."""
-        key = (id(scan), _pass(self.checkpoint, scan, head))
-        if key not in self.kept:
-            self.kept[key] = yield from self._encode(scan, head)
-        return self.kept[key]
-
-    def reference(self, volumes: Sequence[Volume], head: str) -> Steps[Comparison]:
-        """Make a comparison, still without cases, with the user's own scans."""
-        found = []
-        for volume in volumes:
-            found.append((yield from self.features(volume, head)))
-        entry = reference_features(found, max_scans=len(found))
-        usual = usual_ranges([fingerprint(volume) for volume in volumes])
-        modality = sorted({v.modality for v in volumes if v.modality})
-        return Comparison(head, entry, usual, tuple(modality), [])
-
-    def progress(self, note: str) -> Progress:
-        """Say how many scans are encoded, in hundredths."""
-        return Progress(round(100 * min(self.done, self.total)), 100 * self.total, note)
-
-    def _encode(self, scan: Volume, head: str) -> Steps[Features]:
-        from .inference import encode  # here, as the statistic alone needs no torch
-
-        steps = encode(scan, self.checkpoint, head=head, device=self.device)
-        begun = self.done
+def _usable(
+    scans: Sequence[Volume], heads: Sequence[str], encoder: Encoder, drop: bool
+) -> Steps[tuple[list[Volume], list[str]]]:
+    """Encode the scans; those with finite features, and a note on the others."""
+    kept = []
+    for scan in scans:
         try:
-            while True:
-                step = next(steps)
-                self.done = begun + step.done / max(step.total, 1)
-                yield self.progress(f"encoding {scan.source}")
-        except StopIteration as stop:
-            found: Features = stop.value
-        finally:
-            steps.close()
-        self.done = begun + 1
-        return found
+            for head in heads:
+                yield from encoder.features(scan, head)
+        except NonFiniteFeatures:
+            if not drop or len(scans) == 1:
+                raise
+            continue
+        kept.append(scan)
+    if not kept:
+        raise NonFiniteFeatures(
+            f"None of {len(scans)} scans has features that are all numbers.",
+            "Look at these scans, and at the model.",
+        )
+    lost = len(scans) - len(kept)
+    note = f"{lost} scans were left out: their features are no numbers."
+    return kept, [note] if lost else []
 
 
 def _candidates(
@@ -168,11 +143,17 @@ def _candidates(
     return (with_reference if stored else None) or fitting
 
 
-def _pass(checkpoint: Checkpoint, scan: Volume, head: str) -> str:
-    """Name the encoder pass of a head: heads of one spacing share it."""
-    if scan.modality is None:  # then each head may fall back on a modality of its own
-        return head
-    return repr(spacing_rule(checkpoint.spec, modality=scan.modality, head=head))
+def _of_volumes(
+    volumes: Sequence[Volume], head: str, encoder: Encoder
+) -> Steps[Comparison]:
+    """Make a comparison, still without cases, with the user's own scans."""
+    found = []
+    for volume in volumes:
+        found.append((yield from encoder.features(volume, head)))
+    entry = reference_features(found, max_scans=len(found))
+    usual = usual_ranges([fingerprint(volume) for volume in volumes])
+    modality = sorted({v.modality for v in volumes if v.modality})
+    return Comparison(head, entry, usual, tuple(modality), [])
 
 
 def _stored(checkpoint: Checkpoint, head: str) -> Comparison:
@@ -185,12 +166,3 @@ def _stored(checkpoint: Checkpoint, head: str) -> Comparison:
         modality=tuple(of_head.get("modality", ())),
         cases=[],
     )
-
-
-def _labels(scans: Sequence[Volume]) -> list[str]:
-    """Tell scans of one name apart."""
-    often = Counter(scan.source for scan in scans)
-    return [
-        f"{scan.source} ({i})" if often[scan.source] > 1 else scan.source
-        for i, scan in enumerate(scans, 1)
-    ]

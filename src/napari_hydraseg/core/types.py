@@ -399,6 +399,11 @@ class ShiftReport:
         ``{"init", "depth", "text"}``.
     basis : mapping
         Model, head, sizes, seed.
+    picture : mapping
+        ``{"method", "reference", "scans", "note"}``: points (x, y) of all scans by PCA
+        or t-SNE. Empty if there is no reference.
+    notes : tuple of str
+        What to be careful about.
     """
 
     verdict: Verdict
@@ -411,6 +416,43 @@ class ShiftReport:
     per_slice: tuple[Mapping[str, Any], ...] = ()
     causes: tuple[Mapping[str, Any], ...] = ()
     advice: Mapping[str, Any] = field(default_factory=dict)
+    basis: Mapping[str, Any] = field(default_factory=dict)
+    picture: Mapping[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class CohortReport:
+    """How far apart cohorts of scans are: sites, scanners, channels of one study.
+
+    Attributes
+    ----------
+    cohorts : tuple of mapping
+        ``{"cohort", "persons", "scans"}``.
+    pairs : tuple of mapping
+        ``{"a", "b", "verdict", "mmd2", "p", "p_corrected", "p_floor", "both"}`` for
+        each two cohorts; ``mmd2`` is the mean over depths, ``p_corrected`` Holm's, and
+        ``both`` counts persons who are in both. With a second model also
+        ``mmd2_after`` and ``p_after``.
+    by_depth : tuple of mapping
+        ``{"a", "b", "depth", "mmd2", "p"}``; p is corrected over depths.
+    scans : tuple of mapping
+        ``{"cohort", "pca", "tsne"}`` per scan: its points in two pictures, ``tsne``
+        None where there are too few scans.
+    causes : tuple of mapping
+        ``{"name"}`` and for each cohort its usual range in words.
+    notes : tuple of str
+        What to be careful about.
+    basis : mapping
+        Model, head, sizes, seed.
+    """
+
+    cohorts: tuple[Mapping[str, Any], ...]
+    pairs: tuple[Mapping[str, Any], ...]
+    by_depth: tuple[Mapping[str, Any], ...]
+    scans: tuple[Mapping[str, Any], ...] = ()
+    causes: tuple[Mapping[str, Any], ...] = ()
+    notes: tuple[str, ...] = ()
     basis: Mapping[str, Any] = field(default_factory=dict)
 
 

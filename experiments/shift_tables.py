@@ -1,0 +1,192 @@
+"""Tables of the shift report on real scans: false alarms, and what is detected.
+
+    python experiments/shift_tables.py alarms --set hippocampus:hippocampus:MR \
+        --data ../shared/data --split val -o alarms.csv
+    python experiments/shift_tables.py made --set hippocampus:hippocampus:MR -o made.csv
+    python experiments/shift_tables.py other --set acdc:hippocampus:MR -o other.csv
+
+A set is FOLDER:HEAD:MODALITY. ``alarms`` judges scans of the head's own population,
+``other`` those of another organ or modality, ``made`` scans that were changed on
+purpose in growing strength. Whatever is tuned is tuned on ``--split val``; ``test`` is
+looked at once. One row a scan, then the shares with their 95 % binomial interval.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from scipy import ndimage
+from scipy.stats import binomtest
+
+from napari_hydraseg import core
+from napari_hydraseg.core.types import Checkpoint, Volume
+
+Change = Callable[[Volume, float], Volume]
+
+
+def _data(volume: Volume, change: Callable[[np.ndarray], np.ndarray]) -> Volume:
+    return replace(volume, data=change(volume.data.astype(np.float32)))
+
+
+def gamma(volume: Volume, strength: float) -> Volume:
+    """Bend the grey scale: 0 leaves it, 1 squares it."""
+
+    def bent(grey: np.ndarray) -> np.ndarray:
+        low, high = np.percentile(grey, [0.5, 99.5])
+        inside = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+        return low + (high - low) * inside ** (1 + strength)
+
+    return _data(volume, bent)
+
+
+def noise(volume: Volume, strength: float) -> Volume:
+    """Add noise of `strength` standard deviations of the scan."""
+    rng = np.random.default_rng(0)
+    return _data(
+        volume, lambda g: g + strength * g.std() * rng.standard_normal(g.shape, "f4")
+    )
+
+
+def blur(volume: Volume, strength: float) -> Volume:
+    """Blur within slices, 4 voxels of standard deviation at strength 1."""
+    sigma = [4 * strength] * 3
+    sigma[volume.plane_axis] = 0
+    return _data(volume, lambda g: ndimage.gaussian_filter(g, (0, *sigma)))
+
+
+def thick(volume: Volume, strength: float) -> Volume:
+    """Slices up to three times as thick: neighbours averaged, fewer of them kept."""
+    factor = 1 + round(2 * strength)
+    axis = volume.plane_axis + 1
+    kept = [slice(None)] * 4
+    kept[axis] = slice(factor // 2, None, factor)
+    affine = volume.affine.copy()
+    affine[:3, 3] += affine[:3, axis - 1] * (factor // 2)
+    affine[:3, axis - 1] *= factor
+    thicker = _data(volume, lambda g: ndimage.uniform_filter1d(g, factor, axis=axis))
+    return replace(thicker, data=thicker.data[tuple(kept)], affine=affine)
+
+
+def half(volume: Volume, strength: float) -> Volume:
+    """Cut the field of view within slices, to a half at strength 1."""
+    kept, affine = [slice(None)] * 4, volume.affine.copy()
+    for axis in range(3):
+        if axis != volume.plane_axis:
+            size = volume.data.shape[axis + 1]
+            cut = round(size * strength / 4)
+            kept[axis + 1] = slice(cut, size - cut)
+            affine[:3, 3] += affine[:3, axis] * cut
+    return replace(volume, data=volume.data[tuple(kept)], affine=affine)
+
+
+def swap(volume: Volume, strength: float) -> Volume:
+    """Mix the scan with its negative: at strength 1 dark is bright."""
+    return _data(
+        volume, lambda g: (1 - strength) * g + strength * (g.max() + g.min() - g)
+    )
+
+
+CHANGES: dict[str, Change] = {
+    found.__name__: found for found in (gamma, noise, blur, thick, half, swap)
+}
+
+
+def scans(data: Path, asked: str, split: str, limit: int | None) -> Iterator[tuple]:
+    """Scans of one part of a set, one after the other: (set, head, volume)."""
+    folder, head, modality = asked.split(":")
+    subjects = json.loads((data / folder / "split.json").read_text())[split]
+    files = [
+        path
+        for path in sorted((data / folder / "images").iterdir())
+        if any(re.match(rf"{re.escape(str(one))}(?!\d)", path.name) for one in subjects)
+    ]
+    for path in files[:limit]:
+        yield folder, head, core.load_volume(path, modality=modality)
+
+
+def judged(volume: Volume, model: Checkpoint, head: str) -> dict[str, object]:
+    """What the report says of one scan."""
+    found = core.finish(core.shift(volume, model, head=head))
+    return {
+        "verdict": found.verdict,
+        "p": round(found.p, 4),
+        "percentile": round(found.percentile, 1),
+        "n_reference": found.n_reference,
+        "largest_cause": found.causes[0]["name"] if found.causes else "",
+    }
+
+
+def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
+    """One row for each scan, or each change of it."""
+    model = core.get_model(asked.model)
+    for each in asked.set:
+        found = scans(asked.data, each, asked.split, asked.limit)
+        for number, (name, head, volume) in enumerate(found):
+            about = {"set": name, "head": head, "scan": number}
+            if asked.table != "made":
+                yield about | judged(volume, model, head)
+                continue
+            for kind in asked.change or CHANGES:
+                for strength in asked.strengths:
+                    changed = CHANGES[kind](volume, strength)
+                    row = about | {"change": kind, "strength": strength}
+                    yield row | judged(changed, model, head)
+
+
+def summary(rows: list[dict[str, object]]) -> list[str]:
+    """Shares of the verdicts by set, or by change and strength."""
+    keys = ("set", "head", "change", "strength")
+    groups: dict[tuple, Counter] = {}
+    for row in rows:
+        key = tuple(row[name] for name in keys if name in row)
+        groups.setdefault(key, Counter())[row["verdict"]] += 1
+    lines = []
+    for key, count in groups.items():
+        total = count.total()
+        shares = []
+        for verdict in ("different", "borderline", "similar", "cannot-judge"):
+            ends = binomtest(count[verdict], total).proportion_ci()
+            share = f"{count[verdict] / total:.0%} ({ends.low:.0%} to {ends.high:.0%})"
+            shares.append(f"{verdict} {share}")
+        lines.append(f"{' '.join(map(str, key))}: n = {total}, {', '.join(shares)}")
+    return lines
+
+
+def main() -> None:
+    """Write the table, print the shares."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("table", choices=("alarms", "other", "made"))
+    parser.add_argument("--set", action="append", required=True, metavar="F:HEAD:MOD")
+    parser.add_argument("--data", type=Path, default=Path("../shared/data"))
+    parser.add_argument("--split", choices=("train", "val", "test"), default="val")
+    parser.add_argument("--model", default="hydranet")
+    parser.add_argument("--limit", type=int, help="scans of each set")
+    parser.add_argument("--change", action="append", choices=sorted(CHANGES))
+    parser.add_argument(
+        "--strengths", type=float, nargs="+", default=[0.0, 0.25, 0.5, 1.0]
+    )
+    parser.add_argument("-o", "--output", type=Path, required=True)
+    asked = parser.parse_args()
+    rows = []
+    with asked.output.open("w", newline="") as file:
+        writer = None
+        for row in rows_of(asked):
+            writer = writer or csv.DictWriter(file, list(row))
+            if not rows:
+                writer.writeheader()
+            writer.writerow(row)
+            file.flush()
+            rows.append(row)
+    print("\n".join(summary(rows)))
+
+
+if __name__ == "__main__":
+    main()
