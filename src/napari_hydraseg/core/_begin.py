@@ -34,8 +34,7 @@ def make_job(
     """Check and prepare everything that a run needs; see `core.finetune`."""
     if not pairs:
         raise EmptyAnnotation("No annotated scan was given.", "Paint a few slices.")
-    for volume, segmentation in pairs:
-        _heads.check(volume, segmentation)
+    pairs = [(volume, _heads.check(volume, found)) for volume, found in pairs]
     spec, classes = _spec(checkpoint, pairs, head, class_names)
     cases = tuple(
         training.prepare(

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -10,23 +11,40 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from . import grid, networks
-from .errors import AnnotationError, EmptyAnnotation, LabelShape, UnknownLabelId
+from .errors import (
+    AnnotationError,
+    EmptyAnnotation,
+    GeometryMismatchError,
+    LabelDtype,
+    LabelShape,
+    UnknownLabelId,
+)
 from .networks import MultiHead
 from .types import Checkpoint, ModelSpec, Segmentation, Volume
 
 PART_PX = 32  # a typical painted part is scaled to about this many pixels across
 SCALING = 2.0  # at most, either way
 LONGEST = 512  # pixels of a slice, at most
+NEAR = 0.5  # of a voxel: labels that lie further away belong to another grid
 DONOR_DICE = 0.1  # below it a donor head is no better than chance
 
 
-def check(volume: Volume, segmentation: Segmentation) -> None:
-    """Refuse labels that do not lie on the scan, or say nothing.
+def check(volume: Volume, segmentation: Segmentation) -> Segmentation:
+    """Refuse labels that do not lie on the scan, are no ids, or say nothing.
+
+    Returns
+    -------
+    Segmentation
+        With labels of 8 or 16 bits.
 
     Raises
     ------
     LabelShape
         If the shapes differ.
+    GeometryMismatchError
+        If the grids do.
+    LabelDtype, UnknownLabelId
+        If a label is no whole number from 0 to 65535.
     EmptyAnnotation
         If nothing is painted, or no slice is vouched for.
     """
@@ -36,9 +54,41 @@ def check(volume: Volume, segmentation: Segmentation) -> None:
             f"{volume.shape}.",
             "Paint on a layer made from this scan.",
         )
+    away = _displacement_mm(volume, segmentation)
+    if not away <= NEAR * min(volume.spacing_mm):
+        raise GeometryMismatchError(
+            f"The labels lie up to {away:.1f} mm away from the scan.",
+            "Give labels that were painted on this scan.",
+        )
     annotated = segmentation.annotated
     if not segmentation.labels.any() or (annotated is not None and not annotated.any()):
         raise EmptyAnnotation("Nothing is painted.", "Paint a few slices first.")
+    return replace(segmentation, labels=_whole(segmentation.labels))
+
+
+def _displacement_mm(volume: Volume, segmentation: Segmentation) -> float:
+    """Distance, at the worst corner, between where scan and labels place a voxel."""
+    ends = [(0, n - 1) for n in volume.shape]
+    corners = np.array([(*corner, 1) for corner in product(*ends)])
+    apart = corners @ (volume.affine - segmentation.affine).T
+    return float(np.linalg.norm(apart[:, :3], axis=1).max())
+
+
+def _whole(labels: NDArray[Any]) -> NDArray[Any]:
+    """Bring labels to 8 or 16 bits without changing one."""
+    if labels.dtype in (np.uint8, np.uint16):
+        return labels
+    if labels.dtype.kind not in "buif" or (labels != np.floor(labels)).any():
+        raise LabelDtype(
+            "The labels are not whole numbers.", "Give a label image, not a picture."
+        )
+    if labels.min() < 0 or labels.max() > np.iinfo(np.uint16).max:
+        raise UnknownLabelId(
+            f"Label ids go from {labels.min():.0f} to {labels.max():.0f}; they must "
+            "lie between 0 and 65535.",
+            "Give the labels other ids.",
+        )
+    return labels.astype(np.uint16 if labels.max() > 255 else np.uint8)
 
 
 def classes_of(
