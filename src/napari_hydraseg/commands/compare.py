@@ -239,7 +239,7 @@ def _check(arms: Sequence[str], options: dict[str, Any]) -> None:
     try:
         arms_of(arms)
     except ValueError as error:
-        raise click.UsageError(f"{str(error).capitalize()}.") from None
+        raise click.UsageError(f"{error}.".replace("an", "An", 1)) from None
 
 
 def _classes(given: Sequence[str]) -> tuple[tuple[str, ...], dict[int, int]]:
