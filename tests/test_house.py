@@ -28,8 +28,8 @@ FILES = sorted(
 FLOORS = """
 5   cli > demo
     > commands/compare, commands/convert, commands/doctor, commands/judge,
-    commands/library, commands/segment, commands/series, commands/train > commands/masks,
-    commands/cohorts
+    commands/library, commands/segment, commands/series, commands/train
+    > commands/masks, commands/cohorts
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
@@ -42,8 +42,9 @@ FLOORS = """
     > core/_few, core/_arms, core/_paired > core/report
     > core/_describe, core/_figures, core/_plain > core/_compared,
     core/_describe_cohorts
-3   core/finetune, core/pretrain, core/shift, core/cohorts > core/_verdict, core/_candidate,
-    core/_teach, core/_saved, core/_evidence, core/_fit, core/_cohorts
+3   core/finetune, core/pretrain, core/shift, core/cohorts
+    > core/_verdict, core/_candidate, core/_teach, core/_saved, core/_evidence,
+    core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source
     > core/_job, core/_features > core/_holdout, core/_heads, core/_encoder
     > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
