@@ -1,0 +1,186 @@
+"""Fine-tuning of every kind of network, of several channels, from sparse labels."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from balls import ball, model
+from napari_hydraseg.core import (
+    build,
+    finetune,
+    finish,
+    load_checkpoint,
+    save_checkpoint,
+    segment,
+)
+from napari_hydraseg.core.networks import NETWORKS, module_of, weights_of
+
+OPTIONS = {
+    "unet3d": {"width": 2, "depth": 2},
+    "unet2d": {"width": 2},
+    "quicknat": {"width": 4, "levels": 2},
+    "crossstitch": {"width": 4, "levels": 2},
+    "dilated": {"width": 2},
+}
+
+
+def drawers():
+    """Networks with a head that makes masks."""
+    return [n for n in NETWORKS if not getattr(module_of(n), "CLASSIFIES", False)]
+
+
+@pytest.mark.parametrize("network", drawers())
+def test_the_frozen_encoder_of_every_network_stays_and_the_head_learns(network):
+    parent = model(network, **OPTIONS.get(network, {}))
+    found = finish(finetune(parent, [ball()], head="ball", epochs=1, init="random"))
+    assert found.frozen["sha256_before"] == found.frozen["sha256_after"]
+    for name, value in parent.weights.items():
+        np.testing.assert_array_equal(found.candidate.weights[name], value)
+    own = [n for n in found.candidate.weights if n.startswith("heads.ball.")]
+    fresh = weights_of(build(found.candidate.spec, seed=0))
+    assert any(not np.array_equal(found.candidate.weights[n], fresh[n]) for n in own)
+
+
+def test_a_volumetric_model_learns_and_is_judged_by_slices():
+    parent = model("unet3d", width=4, depth=2, norm="instance")
+    cases = [ball(seed) for seed in (0, 1)]
+    found = finish(finetune(parent, cases, head="ball", epochs=20, init="random"))
+    assert found.hold_out == {"cases": 1, "slices": 8, "kind": "scan"}
+    assert found.train["slices"] == 8
+    assert found.after["dice"] > max(0.6, found.before["dice"])
+    other, truth = ball(5)
+    labels = finish(segment(other, found.candidate, heads=("ball",)))["ball"].labels
+    both = 2 * (labels & truth.labels).sum()
+    assert both / (labels.sum() + truth.labels.sum()) > 0.5
+
+
+def test_held_out_slices_of_a_block_are_not_learned_from():
+    from napari_hydraseg.core._begin import make_job
+
+    job = make_job(
+        model("unet3d", width=2, depth=2), [ball()], head="ball", class_names=(),
+        mode="frozen", depth=None, hold_out=True, seed=0, device="cpu",
+    )  # fmt: skip
+    (held,), (kept,) = job.split.held, job.split.train
+    labels = job.lessons[0].labels[0]
+    assert held
+    assert (labels[held] == 255).all()
+    assert (labels[kept] != 255).all()
+
+
+def test_a_head_reads_two_channels_through_an_encoder_of_one(tmp_path):
+    parent = model()
+    volume, truth = ball(channels=2)
+    found = finish(finetune(parent, [(volume, truth)], head="ball", epochs=2))
+    assert found.init == "random"
+    assert found.candidate.spec.options["reads"] == {"ball": ["T1", "T2"]}
+    for name, value in parent.weights.items():
+        np.testing.assert_array_equal(found.candidate.weights[name], value)
+    save_checkpoint(found.candidate, tmp_path / "m.safetensors")
+    again = load_checkpoint(tmp_path / "m.safetensors")
+    one, two = (
+        finish(segment(volume, ck, heads=("ball",), probabilities=True))["ball"]
+        for ck in (found.candidate, again)
+    )
+    np.testing.assert_array_equal(one.probabilities, two.probabilities)
+    swapped = replace(volume, data=volume.data[::-1], names=("T2", "T1"))
+    third = finish(segment(swapped, again, heads=("ball",), probabilities=True))
+    np.testing.assert_array_equal(one.probabilities, third["ball"].probabilities)
+    single, _ = ball(3)
+    old, new = (
+        finish(segment(single, ck, heads=("blob",), probabilities=True))["blob"]
+        for ck in (parent, again)
+    )
+    np.testing.assert_array_equal(old.probabilities, new.probabilities)
+
+
+def test_a_start_at_random_learns_because_its_norms_do():
+    volume, truth = ball(shape=(6, 32, 32))
+    steps = finetune(
+        model(), [(volume, truth)], head="ball", mode="scratch", epochs=40,
+        hold_out="none", augment=False,
+    )  # fmt: skip
+    found = finish(steps)
+    moved = [n for n in found.candidate.weights if n.endswith("running_mean")]
+    assert moved
+    assert all(found.candidate.weights[n].any() for n in moved)
+    assert found.curve[-1]["loss"] < found.curve[1]["loss"] / 2
+
+
+def test_ids_come_back_as_they_were_painted():
+    volume, truth = ball(classes=2)
+    painted = replace(
+        truth,
+        labels=np.array([0, 5, 200], np.uint8)[truth.labels],
+        names={5: "front", 200: "back"},
+    )
+    found = finish(finetune(model(), [(volume, painted)], head="ball", epochs=1))
+    assert found.candidate.spec.heads["ball"] == ("background", "front", "back")
+    assert found.candidate.card["heads"]["ball"]["ids"] == {"front": 5, "back": 200}
+    answer = finish(segment(volume, found.candidate, heads=("ball",)))["ball"]
+    assert answer.names == {5: "front", 200: "back"}
+    assert set(np.unique(answer.labels)) <= {0, 5, 200}
+
+
+def test_scribbles_are_enough():
+    volume, truth = ball()
+    scribbled = np.zeros(truth.labels.shape, bool)
+    scribbled[::2, ::4] = True
+    found = finish(
+        finetune(
+            model(), [(volume, replace(truth, annotated=scribbled))],
+            head="ball", epochs=1,
+        )
+    )  # fmt: skip
+    assert found.train["slices"] + found.hold_out["slices"] <= 4
+
+
+@pytest.mark.parametrize(
+    ("head", "names", "flipped"),
+    [
+        ("liver", ("liver",), True),
+        ("kidney left", ("kidney",), False),
+        ("kidneys", ("left kidney", "right kidney"), False),
+        ("lungs", ("lung_L", "lung_R"), False),
+        ("small", ("bright", "fleet"), True),
+        ("colour", ("red", "blue"), True),
+    ],
+)
+def test_names_that_know_sides_are_not_flipped(head, names, flipped):
+    from napari_hydraseg.core._begin import make_job
+    from napari_hydraseg.core._source import recipe_of
+
+    volume, truth = ball(classes=len(names), shape=(4, 16, 16))
+    painted = replace(truth, names=dict(enumerate(names, 1)))
+    job = make_job(
+        model(), [(volume, painted)], head=head, class_names=(),
+        mode="frozen", depth=None, hold_out=True, seed=0, device="cpu",
+    )  # fmt: skip
+    recipe = recipe_of(job, augment=True)
+    assert (recipe.flip > 0) is flipped
+    assert recipe.bias > 0  # it is MR
+
+
+def test_a_turn_is_one_of_the_body_where_voxels_are_not_cubes():
+    from napari_hydraseg.core.augment import Recipe, change
+
+    image = torch.zeros(1, 21, 41)
+    image[0, 10, 10:31] = 1.0  # 20 mm along rows of voxels of 2 x 1 mm
+    labels = (image[0] > 0).to(torch.uint8)
+
+    class Quarter:
+        def uniform(self, low=0.0, high=1.0, size=None):
+            return high  # the largest turn
+
+        def random(self):
+            return 1.0
+
+    _, turned = change(
+        image, labels, size=(21, 41), centre=(10, 20),
+        recipe=Recipe(rotation_deg=90), rng=Quarter(), voxel_mm=(2.0, 1.0),
+    )  # fmt: skip
+    rows, columns = np.nonzero((turned == 1).numpy())
+    assert set(columns) == {20}
+    assert rows.max() - rows.min() == 10  # 20 mm again
