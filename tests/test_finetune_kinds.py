@@ -46,7 +46,7 @@ def test_the_frozen_encoder_of_every_network_stays_and_the_head_learns(network):
 def test_a_volumetric_model_learns_and_is_judged_by_slices():
     parent = model("unet3d", width=4, depth=2, norm="instance")
     cases = [ball(seed) for seed in (0, 1)]
-    found = finish(finetune(parent, cases, head="ball", epochs=20, init="random"))
+    found = finish(finetune(parent, cases, head="ball", epochs=250, init="random"))
     assert found.hold_out == {"cases": 1, "slices": 8, "kind": "scan"}
     assert found.train["slices"] == 8
     assert found.after["dice"] > max(0.6, found.before["dice"])
@@ -99,7 +99,7 @@ def test_a_head_reads_two_channels_through_an_encoder_of_one(tmp_path):
 def test_a_start_at_random_learns_because_its_norms_do():
     volume, truth = ball(shape=(6, 32, 32))
     steps = finetune(
-        model(), [(volume, truth)], head="ball", mode="scratch", epochs=40,
+        model(), [(volume, truth)], head="ball", mode="scratch", epochs=120,
         hold_out="none", augment=False,
     )  # fmt: skip
     found = finish(steps)
@@ -182,5 +182,6 @@ def test_a_turn_is_one_of_the_body_where_voxels_are_not_cubes():
         recipe=Recipe(rotation_deg=90), rng=Quarter(), voxel_mm=(2.0, 1.0),
     )  # fmt: skip
     rows, columns = np.nonzero((turned == 1).numpy())
-    assert set(columns) == {20}
+    assert set(columns) <= {19, 20, 21}  # a row of 2 mm is two columns wide
+    assert len(set(columns)) <= 2
     assert rows.max() - rows.min() == 10  # 20 mm again

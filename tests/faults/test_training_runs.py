@@ -1,4 +1,4 @@
-"""Runs that go wrong, and what becomes of them: rows F86 to F98."""
+"""Runs that go wrong, and what becomes of them: rows F86 to F97."""
 
 import math
 import os
