@@ -171,7 +171,7 @@ def test_f55_a_bloated_header_is_refused_quickly(saved):
         load_checkpoint(saved)
     spent, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert spent < 1
+    assert spent < 5  # seconds of processor time, as for every fault
     assert peak < 100e6
 
 

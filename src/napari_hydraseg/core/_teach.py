@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from . import _holdout, training
 from ._exam import Counts, Exam
@@ -137,7 +137,7 @@ class Run:
 
     def mend(self) -> bool:
         """Go back to the last good weights, with a tenth of the rate; once."""
-        self.job.net.load_state_dict(self._good, strict=False)
+        put_back(self.job.net, self._good)
         if self.mended:
             return False
         self.mended = True
@@ -198,7 +198,7 @@ class Run:
         self.job.rng.bit_generator.state = json.loads(content["chance"])
         yield from self.fill(exactly=content["kept"] or None)
         self.job.rng.bit_generator.state = json.loads(content["rng"])
-        self.job.net.load_state_dict(content["net"], strict=False)
+        put_back(self.job.net, content["net"])
         self.optimiser.load_state_dict(content["optimiser"])
         self.best, self._good = content["best"], content["good"]
         self.counts = content["counts"].numpy()
@@ -260,7 +260,7 @@ def teach(run: Run, save: Callable[[], None]) -> Steps[None]:
         began = time.monotonic()
     if run.losses:
         yield from run.look()
-    run.job.net.load_state_dict(run.best or run._good, strict=False)
+    put_back(run.job.net, run.best or run._good)
 
 
 def _progress(run: Run, loss: float, preview: Mapping[str, Any] | None) -> Progress:
@@ -292,3 +292,8 @@ def _groups(job: Job, rate: float) -> list[dict[str, Any]]:
 
 def _copy(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach().clone() for name, value in state.items()}
+
+
+def put_back(net: nn.Module, part: Mapping[str, Tensor]) -> None:
+    """Load some tensors of a network and keep the rest; an unknown name is refused."""
+    net.load_state_dict({**net.state_dict(), **part})
