@@ -10,7 +10,7 @@ STAMP := $(VENV)/.installed
 # make test TORCH_INDEX=https://download.pytorch.org/whl/cpu
 TORCH_INDEX ?=
 TORCH := torch==2.13.0
-EXTRAS := all,test,convert,dicom,itk,track
+EXTRAS := all,test,convert,dicom,itk,pretrain,track
 TOOLS := build mypy ruff setuptools
 
 DEMO_DIR ?= demo
