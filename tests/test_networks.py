@@ -34,7 +34,7 @@ from napari_hydraseg.core.networks.unet3d import build as build_unet3d
 OPTIONS = {
     "hydranet": [
         {},
-        {"slices": 3},
+        {"slices": 3, "norm": "batch"},
         {"encoder": "densenet121"},
         {"encoder": "densenet121", "skips": False},
         {"encoder": "densenet121", "decoders": "nearest", "slices": 3},
@@ -221,6 +221,17 @@ def test_unet3d_has_the_published_parameters():
     # Çiçek 2016, section 2; the paper does not count its normalisation
     convolutions = [p for k, p in unet.named_parameters() if "norm" not in k]
     assert sum(p.numel() for p in convolutions) == 19_069_955
+
+
+@pytest.mark.parametrize(("norm", "same"), [("batch", True), ("instance", False)])
+def test_what_batch_norm_answers_does_not_depend_on_what_is_far_away(norm, same):
+    net = build(spec_of("hydranet", {"norm": norm})).eval()
+    image = torch.randn(1, 1, 32, 2048)  # wider than any field of view
+    other = image.clone()
+    other[..., :32] += 5
+    with torch.inference_mode():
+        far, near = (net(x, ("two",))["two"][..., 1984:] for x in (image, other))
+    assert torch.allclose(far, near, atol=1e-5) == same
 
 
 def test_lite0_has_the_features_of_its_paper():

@@ -3,10 +3,9 @@
 The family of the published HydraNet (github.com/Shirialmog/HydraNet): a DenseNet-121
 encoder and a decoder per organ. Departures: the default encoder is EfficientNet-Lite0,
 an eighth of the operations; skip connections are on; decoders have about 0.5 M
-parameters instead of 5.8 M, so that a head is cheap to train and to add, and use
-instance norm, which knows no statistics that could drift. ``encoder="densenet121",
-decoders="nearest"`` is the published form, ``decoders="transposed"`` that of its
-transfer model; see `_plaindecoder`.
+parameters instead of 5.8 M, so that a head is cheap to train and to add.
+``encoder="densenet121", decoders="nearest"`` is the published form,
+``decoders="transposed"`` that of its transfer model; see `_plaindecoder`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -26,6 +25,11 @@ NDIM = 2
 STRIDE = 32
 SOURCE = "HydraNet (github.com/Shirialmog/HydraNet); doi 10.48550/arXiv.1905.11946"
 
+Norm = Literal["instance", "batch"]
+_NORMS: dict[str, type[nn.Module]] = {
+    "instance": nn.InstanceNorm2d,
+    "batch": nn.BatchNorm2d,
+}
 _ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "densenet121": DenseNet121}
 _WIDTHS = (16, 24, 40, 64, 96, 112)  # of a decoder at full, 1/2, ... 1/32 size
 _FINE = 2  # levels with one convolution: at full and 1/2 size each costs the most
@@ -34,14 +38,16 @@ _FINE = 2  # levels with one convolution: at full and 1/2 size each costs the mo
 class _Up(nn.Module):
     """Double the size, join the skip, convolve once or twice."""
 
-    def __init__(self, c_in: int, c_out: int, convolutions: int) -> None:
+    def __init__(
+        self, c_in: int, c_out: int, convolutions: int, norm: type[nn.Module]
+    ) -> None:
         super().__init__()
         self.convs = nn.ModuleList(
             nn.Conv2d(c_out if i else c_in, c_out, 3, padding=1, bias=False)
             for i in range(convolutions)
         )
         self.norms = nn.ModuleList(
-            nn.InstanceNorm2d(c_out, affine=True) for _ in range(convolutions)
+            norm(c_out, affine=True) for _ in range(convolutions)
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
@@ -65,18 +71,24 @@ class Decoder(nn.Module):
         Background included.
     skips : bool
         Whether all maps are used, or only the coarsest.
+    norm : {"instance", "batch"}
+        See `build`.
     """
 
-    def __init__(self, channels: tuple[int, ...], classes: int, *, skips: bool) -> None:
+    def __init__(
+        self, channels: tuple[int, ...], classes: int, *, skips: bool, norm: Norm
+    ) -> None:
         super().__init__()
         self.skips = skips
+        kind = _NORMS[norm]
         self.reduce = nn.Conv2d(channels[-1], _WIDTHS[-1], 1, bias=False)
-        self.norm = nn.InstanceNorm2d(_WIDTHS[-1], affine=True)
+        self.norm = kind(_WIDTHS[-1], affine=True)
         self.ups = nn.ModuleList(
             _Up(
                 wide + (channels[level] if skips else 0),
                 narrow,
                 1 if level < _FINE else 2,
+                kind,
             )
             for level, (narrow, wide) in reversed(
                 list(enumerate(pairwise(_WIDTHS)))
@@ -87,12 +99,17 @@ class Decoder(nn.Module):
     def forward(self, features: list[Tensor]) -> Tensor:
         """Compute logits, shape (n, class, h, w)."""
         coarsest = self.reduce(features[-1])  # (n, 112, h/32, w/32)
-        # a single coarse voxel has no spread to normalise by
-        x = F.relu(self.norm(coarsest) if coarsest[0, 0].numel() > 1 else coarsest)
+        x = F.relu(coarsest if self._single(coarsest) else self.norm(coarsest))
         for up, skip in zip(self.ups, reversed(features[:-1]), strict=True):
             x = up(x, skip if self.skips else None)
         logits: Tensor = self.classify(x)
         return logits
+
+    def _single(self, x: Tensor) -> bool:
+        """Tell whether there is but one value, which has no spread to normalise by."""
+        if isinstance(self.norm, nn.InstanceNorm2d):
+            return x[0, 0].numel() == 1
+        return self.training and x[:, 0].numel() == 1
 
 
 def build(
@@ -102,6 +119,8 @@ def build(
     encoder: Literal["efficientnet_lite0", "densenet121"] = "efficientnet_lite0",
     decoders: Literal["light", "nearest", "transposed"] = "light",
     skips: bool = True,
+    norm: Norm = "instance",
+    norms: Mapping[str, Norm] | None = None,
     slices: int = 1,
     reads: Mapping[str, Sequence[str]] | None = None,
 ) -> MultiHead:
@@ -119,6 +138,13 @@ def build(
         Our own, or those of the published HydraNet by how they double the size.
     skips : bool
         Whether light decoders see all feature maps; the published ones never do.
+    norm : {"instance", "batch"}
+        Of light decoders. Instance norm knows no statistics that could drift, but what
+        it answers depends on how much of the body is in the picture: learned on pieces,
+        it draws too much on whole slices. Batch norm does not, and is faster.
+    norms : mapping of str to {"instance", "batch"}, optional
+        Heads that differ from `norm`: instance norm suits grey values that mean
+        something else in each scan.
     slices : {1, 3}
         3: each image channel comes with its two neighbouring slices (2.5-D).
     reads : mapping of str to sequence of str, optional
@@ -135,7 +161,9 @@ def build(
         name: tuple(n * images.get(name, 1) for n in shared.channels) for name in heads
     }
     made: dict[str, nn.Module] = {
-        name: Decoder(widths[name], classes, skips=skips)
+        name: Decoder(
+            widths[name], classes, skips=skips, norm=(norms or {}).get(name, norm)
+        )
         if decoders == "light"
         else PlainDecoder(widths[name][-1], classes, enlarge=decoders)
         for name, classes in heads.items()
