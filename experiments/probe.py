@@ -3,34 +3,25 @@
     python experiments/probe.py CONFIG --leave-out acdc --steps 300 -o probe.json
 
 One set is left out of a short pre-training. Then a few slices of its training subjects,
-drawn across the organ, teach a new head, and its validation scans are segmented. Arms:
-the encoder of that pre-training and the ImageNet one it started from, both frozen, and
-the whole network from random weights. All arms see the same slices and take the same
-number of updates. The rows are the mean Dice over validation scans of each repeat.
+drawn across the organ, teach a new head, and its validation subjects are segmented
+(`core.compare_transfer`): by the encoder of that pre-training and by the ImageNet one
+that it started from, both frozen, and by the whole network from random weights.
 """
 
 import argparse
 import json
 import sys
 import tomllib
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from napari_hydraseg import core
-from napari_hydraseg.core import grid
 from napari_hydraseg.core._datasets import Dataset, dataset
-from napari_hydraseg.core._run import _start
 from napari_hydraseg.core._scores import as_classes
-from napari_hydraseg.core.pretrain import halved
-from napari_hydraseg.core.types import Checkpoint, Segmentation, Volume
 
-ARMS = ("ours, frozen", "ImageNet, frozen", "scratch")
-UPDATES, BATCH = 150, 4
-Pair = tuple[Volume, Segmentation]
+ARMS = ("frozen", "imagenet", "scratch")
 
 
 def main() -> int:
@@ -41,125 +32,79 @@ def main() -> int:
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--slices", type=int, nargs="+", default=[3, 10])
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--epochs", type=int, default=60, help="passes of each arm")
     parser.add_argument("-o", "--output", type=Path, required=True)
     given = parser.parse_args()
     config = tomllib.loads(given.config.read_text("utf-8"))
     config["data"] = str(given.config.parent / config["data"])
-    left_out, trained = pretrained(config, given.leave_out, given.steps, given.output)
-    starts = {"ours, frozen": trained, "ImageNet, frozen": imagenet(config, trained)}
-    rows: list[dict[str, Any]] = []
+    state = given.output.with_suffix(".state")
+    trained = core.finish(
+        core.pretrain(without(config, given.leave_out, given.steps), state=state)
+    )
+    (table,) = (t for t in config["dataset"] if t["folder"] == given.leave_out)
+    left_out = dataset(table, Path(config["data"]))
+    tests = labelled(left_out, "val")
+    result = core.finish(
+        core.compare_transfer(
+            trained,
+            [pair for _, pair in labelled(left_out, "train")],
+            [pair for _, pair in tests],
+            head="probe",
+            arms=ARMS,
+            slices=given.slices,
+            repeats=given.repeats,
+            epochs=given.epochs,
+            subjects=[subject for subject, _ in tests],
+            state=given.output.with_suffix(".runs"),
+        ),
+        lambda progress: print(progress.note, flush=True),
+    )
+    core.write_report(core.describe(result), given.output, overwrite=True)
     for count in given.slices:
-        for repeat in range(given.repeats):
-            cases = drawn(left_out, count, seed=1000 * count + repeat)
-            for arm in ARMS:
-                start = starts.get(arm, trained)
-                mode = "scratch" if arm == "scratch" else "frozen"
-                dice = taught(start, cases, left_out, mode=mode, count=count)
-                rows.append(
-                    {"slices": count, "repeat": repeat, "arm": arm, "dice": dice}
-                )
-                print(rows[-1], flush=True)
-            given.output.write_text(json.dumps(summary(rows, given), indent=1))
+        for arm in ARMS[1:]:
+            print(count, "slices, gain over", arm, json.dumps(gain(result, count, arm)))
     return 0
 
 
-def pretrained(
-    config: dict[str, Any], name: str, steps: int, output: Path
-) -> tuple[Dataset, Checkpoint]:
-    """Train on all sets but one."""
-    tables = config["dataset"]
-    (table,) = [one for one in tables if one["folder"] == name]
-    rest = [one for one in tables if one["folder"] != name]
-    short = {k: v for k, v in config.items() if k != "minutes"}
-    short |= {"dataset": rest, "steps": steps, "validate_every": steps}
-    taught_heads = {head for one in rest for head in one["heads"]}
-    short["recommended"] = {
-        kind: [head for head in heads if head in taught_heads]
-        for kind, heads in config["recommended"].items()
+def without(config: dict[str, Any], name: str, steps: int) -> dict[str, Any]:
+    """Return the configuration of a short run on all sets but one."""
+    rest = [table for table in config["dataset"] if table["folder"] != name]
+    heads = {head for table in rest for head in table["heads"]}
+    known = {
+        kind: [head for head in listed if head in heads]
+        for kind, listed in config["recommended"].items()
     }
-    made = core.finish(core.pretrain(short, state=output.with_suffix(".state")))
-    return dataset(table, Path(config["data"])), made
+    short = {key: value for key, value in config.items() if key != "minutes"}
+    budget = {"steps": steps, "validate_every": steps}
+    return short | budget | {"dataset": rest, "recommended": known}
 
 
-def imagenet(config: dict[str, Any], trained: Checkpoint) -> Checkpoint:
-    """Return the network that the pre-training started from."""
-    return replace(trained, weights=halved(_start(config, trained.spec)))
-
-
-def drawn(data: Dataset, count: int, *, seed: int) -> list[Pair]:
-    """Annotate a few slices of training scans, spread across the organ."""
-    rng = np.random.default_rng(seed)
-    scans = list(data.scans("train"))
+def labelled(data: Dataset, split: str) -> list[tuple[str, Any]]:
+    """List subject and (scan, labels) of a split, labels numbered as classes."""
     (ids,) = data.heads.values()
     names = ("background", *ids.values())
-    found = []
-    for place, pick in enumerate(rng.permutation(len(scans))[:count]):
-        _, volume, labels = scans[pick]
-        truth = as_classes(labels, ids, names)
-        shown = np.flatnonzero(grid.to_slices(truth.labels, volume.plane).any((1, 2)))
-        if not len(shown):
-            continue
-        # from one end of the organ in the first scan to the other in the last
-        index = shown[int((place + rng.random()) / count * len(shown))]
-        annotated = np.zeros(volume.shape[volume.plane_axis], bool)
-        annotated[index] = True
-        found.append((volume, replace(truth, annotated=annotated, plane=volume.plane)))
-    return found
+    return [
+        (subject, (volume, as_classes(labels, ids, names)))
+        for subject, volume, labels in data.scans(split)
+    ]
 
 
-def taught(
-    start: Checkpoint, cases: Sequence[Pair], data: Dataset, *, mode: str, count: int
-) -> float:
-    """Teach a head and return its mean Dice over the validation scans."""
-    (ids,) = data.heads.values()
-    names = tuple(ids.values())
-    result = core.finish(
-        core.finetune(
-            start,
-            cases,
-            head="probe",
-            class_names=names,
-            init="random",
-            mode=mode,
-            epochs=max(1, round(UPDATES * BATCH / count)),
-            hold_out="none",
-        )
-    )
-    dice = []
-    for _, volume, labels in data.scans("val"):
-        truth = as_classes(labels, ids, ("background", *names))
-        answer = core.finish(core.segment(volume, result.candidate, heads=("probe",)))
-        rows = core.evaluate(truth, answer["probe"])
-        dice.append(np.nanmean([row["dice"] for row in rows]))
-    return float(np.nanmean(dice))
-
-
-def summary(rows: list[dict[str, Any]], given: argparse.Namespace) -> dict[str, Any]:
-    """Means of the arms, and ours against the others with a bootstrap interval."""
-    table = []
-    for count in sorted({row["slices"] for row in rows}):
-        of = {
-            arm: np.array(
-                [r["dice"] for r in rows if (r["slices"], r["arm"]) == (count, arm)]
-            )
-            for arm in ARMS
-        }
-        entry: dict[str, Any] = {"slices": count, "n": len(of[ARMS[0]])}
-        entry |= {arm: round(float(of[arm].mean()), 4) for arm in ARMS}
-        for other in ARMS[1:]:
-            gain = of[ARMS[0]] - of[other]
-            pick = np.random.default_rng(0).integers(len(gain), size=(2000, len(gain)))
-            low, high = np.percentile(gain[pick].mean(1), (2.5, 97.5))
-            entry[f"gain over {other}"] = [
-                round(float(v), 4) for v in (gain.mean(), low, high)
+def gain(result: core.TransferReport, count: int, other: str) -> list[float]:
+    """Mean gain of ours over another arm, with a 95 % interval over repeats."""
+    dice = {
+        arm: np.array(
+            [
+                np.nanmean(run["dice"])
+                for run in result.runs
+                if (run["arm"], run["slices"]) == (arm, count)
             ]
-        table.append(entry)
-    return {
-        "left out": given.leave_out,
-        "steps": given.steps,
-        "table": table,
-        "rows": rows,
+        )
+        for arm in (ARMS[0], other)
     }
+    found = dice[ARMS[0]] - dice[other]
+    pick = np.random.default_rng(0).integers(len(found), size=(2000, len(found)))
+    low, high = np.percentile(found[pick].mean(1), (2.5, 97.5))
+    return [round(float(value), 4) for value in (found.mean(), low, high)]
 
 
 if __name__ == "__main__":

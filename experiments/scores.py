@@ -46,11 +46,10 @@ def write(model: Path, sets: list[Dataset], split: str) -> int:
     """Measure a split and put it into the model's card, and the page beside it."""
     checkpoint = core.load_checkpoint(model)
     heads = {name: dict(entry) for name, entry in checkpoint.card["heads"].items()}
+    found = core.finish(_scores.score(checkpoint, sets, split), show)
     for head, entry in heads.items():
-        own = [data for data in sets if head in data.heads]
-        found = core.finish(_scores.score(checkpoint, head, own, split), show)
         known = entry.get("scores", {})
-        entry |= _evidence.scored(found, split)
+        entry |= _evidence.scored(found[head], split)
         entry["scores"] = known | entry["scores"]
     measured = replace(checkpoint, card={**checkpoint.card, "heads": heads})
     core.save_checkpoint(measured, model, overwrite=True)

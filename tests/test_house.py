@@ -42,7 +42,7 @@ FLOORS = """
     > core/_few, core/_arms, core/_paired > core/report
     > core/_describe, core/_figures, core/_plain > core/_compared,
     core/_describe_cohorts
-3   core/finetune, core/pretrain, core/shift, core/cohorts
+3   core/finetune, core/pretrain, core/shift, core/cohorts, core/suggestion
     > core/_verdict, core/_candidate, core/_teach, core/_saved, core/_evidence,
     core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source
@@ -53,6 +53,7 @@ FLOORS = """
 2   core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
+2   core/optimisation
 1   core/_pieces
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
     > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*

@@ -99,6 +99,16 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(sets, tmp_path):
         finish(pretrain(other, state=tmp_path / "run.state"))
 
 
+@pytest.mark.parametrize(("share", "moved"), [(0.5, True), (0.0, False)])
+def test_batch_norms_keep_their_statistics_once_they_settle(sets, share, moved):
+    plan = config(sets, steps=4, validate_every=4, settle=share)
+    plan["network"]["options"] = {"slices": 1, "norm": "batch"}
+    weights = finish(pretrain(plan)).weights
+    means = [v for k, v in weights.items() if k[:5] == "heads" and "running_mean" in k]
+    assert means
+    assert any(mean.any() for mean in means) == moved
+
+
 def test_a_budget_in_minutes_is_kept(sets):
     began = time.monotonic()
     steps = pretrain(config(sets, minutes=0.1, validate_every=1))
@@ -168,6 +178,14 @@ def test_an_entry_that_nothing_reads_is_refused(sets):
     wrong["dataset"][0]["flop"] = True
     with pytest.raises(WrongInput, match="Did you mean flip"):
         finish(pretrain(wrong))
+
+
+def test_heads_of_one_set_see_it_at_one_spacing(sets):
+    data = config(sets, steps=1, validate_every=1)
+    data["dataset"][0]["heads"]["other"] = {"1": "disc"}
+    data["spacing_mm"] = {"MR": 1.0, "other": 2.0}
+    with pytest.raises(WrongInput, match="different spacings"):
+        finish(pretrain(data))
 
 
 def test_no_subject_of_the_real_sets_stands_in_two_splits(data_root):

@@ -13,7 +13,7 @@ SCRIPT = """
 import sys
 import torch
 from napari_hydraseg.core._ranks import join
-from napari_hydraseg.core.training import adamw, optimise
+from napari_hydraseg.core.optimisation import adamw, optimise
 
 ranks = join("cpu")
 torch.manual_seed(0)

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from napari_hydraseg.core import augment, losses, training
+from napari_hydraseg.core import augment, losses, optimisation, training
 from napari_hydraseg.core.errors import TrainingDiverged
 from napari_hydraseg.core.losses import IGNORE, hard_dice_counts, segmentation_loss
 from napari_hydraseg.core.training import Case, draw
@@ -135,8 +135,8 @@ def test_the_loop_learns_and_stops_at_its_budget():
     torch.manual_seed(0)
     weight = nn.Parameter(torch.tensor(5.0))
     values = list(
-        training.optimise(
-            training.adamw([{"params": [weight], "lr": 0.3}]),
+        optimisation.optimise(
+            optimisation.adamw([{"params": [weight], "lr": 0.3}]),
             lambda: weight.square(),
             lambda step: step / 100,
         )
@@ -147,8 +147,8 @@ def test_the_loop_learns_and_stops_at_its_budget():
 
 def test_a_loss_that_is_no_number_ends_the_run_with_good_weights():
     weight = nn.Parameter(torch.tensor(1.0))
-    steps = training.optimise(
-        training.adamw([{"params": [weight], "lr": 1.0}]),
+    steps = optimisation.optimise(
+        optimisation.adamw([{"params": [weight], "lr": 1.0}]),
         lambda: weight * torch.nan,
         lambda step: step / 100,
     )

@@ -186,22 +186,15 @@ def _sides(
         return pairs[0], pairs[1]
     if pairs[0] or pairs[1]:
         raise click.UsageError("Give --case and --test, or --set, not both.")
-    from napari_hydraseg.core._datasets import dataset
-
-    table: dict[str, Any] = {
-        "folder": folder.name,
-        "modality": None,
-        "heads": {},
-        "patch": (),
-    }
-    data = dataset(table | {"slices_per_step": 0}, folder.parent)
-    return _of(data, "train"), _of(data, split)
+    return _of(folder, "train"), _of(folder, split)
 
 
-def _of(data: Any, split: str) -> list[Labelled]:
+def _of(folder: Path, split: str) -> list[Labelled]:
+    from napari_hydraseg.core._datasets import files
+
     return [
         Labelled(str(image), labels, subject)
-        for subject, image, labels in data.files(split)
+        for subject, image, labels in files(folder, split)
     ]
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from napari_hydraseg import core
+from napari_hydraseg.core.types import ShiftReport
 
 from .cohorts import Groups, compare_groups
 from .scans import FILE, INPUT, keep_apart, reading, scans, stem
@@ -124,20 +125,21 @@ def shift(
     emit(
         "shift",
         {key: getattr(result, key) for key in SHIFT},
-        table="\n\n".join(
-            filter(
-                None,
-                [
-                    report.verdict,
-                    _rows(result.per_case if len(listed) > 1 else ()),
-                    _rows(result.causes),
-                    str(result.advice.get("text", "")),
-                    *result.notes,
-                ],
-            )
-        ),
+        table=_shift_lines(result, report.verdict),
         device=str(result.basis.get("device", "cpu")),
     )
+
+
+def _shift_lines(result: ShiftReport, verdict: str) -> str:
+    """Put a judgement into lines for people."""
+    parts = [
+        verdict,
+        _rows(result.per_case if len(result.per_case) > 1 else ()),
+        _rows(result.causes),
+        str(result.advice.get("text", "")),
+        *result.notes,
+    ]
+    return "\n\n".join(filter(None, parts))
 
 
 @command("evaluate")

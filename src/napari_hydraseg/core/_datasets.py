@@ -65,35 +65,18 @@ class Dataset:
 
     def subjects(self, split: str) -> list[str]:
         """Names of the subjects of a split."""
-        if _decathlon.is_decathlon(self.folder):
-            subjects = _decathlon.pairs(self.folder)
-            return [name for name in subjects if _decathlon.split_of(name) == split]
-        file = self.folder / "split.json"
-        if not file.is_file():
-            raise NotAVolume(
-                f"{self.folder.name} has no split.json.",
-                "Write one: subjects of train, val and test.",
-            )
-        return list(json.loads(file.read_text("utf-8"))[split])
+        return subjects(self.folder, split)
 
     def scans(self, split: str) -> Iterator[tuple[str, Volume, Segmentation]]:
         """Load the scans of a split with the subject each one shows."""
         for subject, image, labels in self.files(split):
-            yield subject, self._volume(image), load_segmentation(labels)
+            yield subject, self.volume(image), load_segmentation(labels)
 
     def files(self, split: str) -> Iterator[tuple[str, Path, Path]]:
         """List subject, image and labels of each scan of a split."""
-        subjects = self.subjects(split)
-        if _decathlon.is_decathlon(self.folder):
-            listed = _decathlon.pairs(self.folder)
-            yield from ((subject, *listed[subject]) for subject in subjects)
-            return
-        for path in scans_in(self.folder / "images"):
-            subject = _subject(path.name, subjects)
-            if subject is not None:
-                yield subject, path, self.folder / "labels" / path.name
+        return files(self.folder, split)
 
-    def _volume(self, path: Path) -> Volume:
+    def volume(self, path: Path) -> Volume:
         """Load an image; the fourth axis of a Decathlon file holds its channels."""
         if not _decathlon.is_decathlon(self.folder):
             return load_volume(path, modality=self.modality)
@@ -106,6 +89,39 @@ class Dataset:
         ]
         data = np.concatenate([volume.data for volume in volumes])
         return replace(volumes[0], data=data, names=names)
+
+
+def subjects(folder: Path, split: str) -> list[str]:
+    """List the subjects of a split of a folder.
+
+    Raises
+    ------
+    NotAVolume
+        If nothing says who belongs to it.
+    """
+    if _decathlon.is_decathlon(folder):
+        listed = _decathlon.pairs(folder)
+        return [name for name in listed if _decathlon.split_of(name) == split]
+    file = folder / "split.json"
+    if not file.is_file():
+        raise NotAVolume(
+            f"{folder.name} has no split.json.",
+            "Write one: subjects of train, val and test.",
+        )
+    return list(json.loads(file.read_text("utf-8"))[split])
+
+
+def files(folder: Path, split: str) -> Iterator[tuple[str, Path, Path]]:
+    """List subject, image and labels of each scan of a split of a folder."""
+    wanted = subjects(folder, split)
+    if _decathlon.is_decathlon(folder):
+        listed = _decathlon.pairs(folder)
+        yield from ((subject, *listed[subject]) for subject in wanted)
+        return
+    for path in scans_in(folder / "images"):
+        subject = _subject(path.name, wanted)
+        if subject is not None:
+            yield subject, path, folder / "labels" / path.name
 
 
 def dataset(table: Mapping[str, Any], root: Path) -> Dataset:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from ._compared import transfer_report
@@ -62,14 +63,7 @@ def describe(
         report = transfer_report(result)
     else:
         report = _evaluation(result)
-    return Report(
-        title=report.title,
-        verdict=report.verdict,
-        rows=report.rows,
-        figures=(*report.figures, *figures),
-        basis=report.basis,
-        notes=report.notes,
-    )
+    return replace(report, figures=(*report.figures, *figures))
 
 
 def _finetune(result: FinetuneResult) -> Report:

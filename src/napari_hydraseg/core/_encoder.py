@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .errors import NonFiniteFeatures
 from .grid import spacing_rule
-from .types import Checkpoint, Progress, Steps, Volume
+from .types import Checkpoint, Progress, Steps, Volume, relay
 
 Features: TypeAlias = Mapping[str, NDArray[Any]]
 """Encoder depth -> (slice, feature)."""
@@ -42,18 +42,15 @@ class Encoder:
     def _encode(self, scan: Volume, head: str) -> Steps[Features]:
         from .inference import encode  # here, as the statistic alone needs no torch
 
-        steps = encode(scan, self.checkpoint, head=head, device=self.device)
         begun = self.done
-        try:
-            while True:
-                step = next(steps)
-                self.done = begun + step.done / max(step.total, 1)
-                yield self.progress(f"encoding {scan.source}")
-        except StopIteration as stop:
-            found: Features = stop.value
-        finally:
-            steps.close()
-            self.done = begun + 1
+
+        def placed(step: Progress) -> Progress:
+            self.done = begun + step.done / max(step.total, 1)
+            return self.progress(f"encoding {scan.source}")
+
+        steps = encode(scan, self.checkpoint, head=head, device=self.device)
+        found: Features = yield from relay(steps, placed)
+        self.done = begun + 1
         for depth, values in found.items():
             if not np.isfinite(values).all():
                 raise NonFiniteFeatures(

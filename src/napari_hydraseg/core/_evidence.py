@@ -4,10 +4,11 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from . import inference
 from ._datasets import Dataset
@@ -19,6 +20,14 @@ from .types import Checkpoint, Progress, Steps, finish
 REFERENCE_SCANS = 64  # at most, for each head
 
 
+class Look(NamedTuple):
+    """A training scan as the encoder sees it."""
+
+    subject: str
+    features: dict[str, NDArray[np.float32]]
+    fingerprint: dict[str, float]
+
+
 def describe(
     checkpoint: Checkpoint,
     config: Mapping[str, Any],
@@ -27,12 +36,24 @@ def describe(
     minutes: int,
 ) -> Steps[Checkpoint]:
     """Add what the training scans look like, and how well the heads do."""
+    scores = yield from score(checkpoint, sets, "val")
+    looks = []
+    for number, data in enumerate(sets):
+        yield Progress(number, len(sets), f"looking at {data.folder.name}")
+        looks.append(_looks(checkpoint, data, number, seed=config["seed"]))
     heads: dict[str, Any] = {}
     reference: dict[str, Any] = {}
-    for number, head in enumerate(checkpoint.spec.heads):
-        yield Progress(number, len(checkpoint.spec.heads), f"measuring {head}")
+    for head in checkpoint.spec.heads:
         own = [data for data in sets if head in data.heads]
-        heads[head], reference[head] = _head(checkpoint, head, own, config["seed"])
+        seen = [
+            look
+            for data, part in zip(sets, looks, strict=True)
+            if head in data.heads
+            for look in part
+        ]
+        reference[head], ranges = _reference(seen, seed=config["seed"])
+        heads[head] = _head(own) | scored(scores[head], "val", seed=config["seed"])
+        heads[head]["fingerprint"] = ranges
     cited = dict.fromkeys(data.about.get("cite", "not stated") for data in sets)
     card = {
         "name": config["name"],
@@ -79,11 +100,8 @@ def scored(found: Sequence[Scored], split: str, *, seed: int = 0) -> dict[str, A
     return {"dice": dice, "split": split, "scores": {split: classes}}
 
 
-def _head(
-    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset], seed: int
-) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Describe one head: what it learned from, how well it does, its scans."""
-    entry, ranges = _reference(checkpoint, head, sets, seed)
+def _head(sets: Sequence[Dataset]) -> dict[str, Any]:
+    """Describe what a head learned from."""
     counts = {
         split: sum(len(data.subjects(split)) for data in sets)
         for split in ("train", "val", "test")
@@ -94,33 +112,40 @@ def _head(
         )
         for key in ("licence", "data", "cite")
     }
-    return {
-        "modality": list(dict.fromkeys(data.modality for data in sets)),
-        **said,
-        "subjects": counts,
-        **scored(finish(score(checkpoint, head, sets, "val")), "val", seed=seed),
-        "fingerprint": ranges,
-    }, entry
+    modality = list(dict.fromkeys(data.modality for data in sets))
+    return {"modality": modality, **said, "subjects": counts}
+
+
+def _looks(
+    checkpoint: Checkpoint, data: Dataset, number: int, *, seed: int
+) -> list[Look]:
+    """Encode training scans of a set, each once: its heads share one spacing."""
+    scans = list(data.files("train"))
+    chosen = np.random.default_rng(seed).permutation(len(scans))[:REFERENCE_SCANS]
+    head = next(iter(data.heads))
+    found = []
+    for index in sorted(chosen):
+        subject, image, _ = scans[index]
+        volume = data.volume(image)
+        features = finish(inference.encode(volume, checkpoint, head=head))
+        found.append(Look(f"{number} {subject}", features, fingerprint(volume)))
+    return found
 
 
 def _reference(
-    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset], seed: int
+    looks: Sequence[Look], *, seed: int
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
-    scans = [
-        (f"{number} {subject}", volume)
-        for number, data in enumerate(sets)
-        for subject, volume, _ in data.scans("train")
-    ]
-    chosen = np.random.default_rng(seed).permutation(len(scans))[:REFERENCE_SCANS]
-    features, prints, subjects = [], [], []
-    for subject, volume in (scans[index] for index in sorted(chosen)):
-        features.append(finish(inference.encode(volume, checkpoint, head=head)))
-        prints.append(fingerprint(volume))
-        subjects.append(subject)
+    """Features and usual ranges of at most `REFERENCE_SCANS` scans."""
+    chosen = np.random.default_rng(seed).permutation(len(looks))[:REFERENCE_SCANS]
+    kept = [looks[index] for index in sorted(chosen)]
+    subjects = [look.subject for look in kept]
     several = len(set(subjects)) < len(subjects)
     entry = reference_features(
-        features, subjects=subjects if several else None, seed=seed
+        [look.features for look in kept],
+        subjects=subjects if several else None,
+        seed=seed,
     )
+    prints = [look.fingerprint for look in kept]
     ranges = {
         name: [float(p) for p in np.percentile([f[name] for f in prints], (5, 95))]
         for name in prints[0]

@@ -11,7 +11,7 @@ from torch import Tensor
 from . import _engine, _holdout, grid
 from ._job import Job
 from .losses import hard_dice_counts
-from .types import Progress, Steps
+from .types import Progress, Steps, relay
 
 KEPT_BYTES = 2**28  # of held-out features, at most
 OVERLAP = 0.25  # of the windows over a block
@@ -126,13 +126,9 @@ class Exam:
             overlap=OVERLAP,
             probabilities=False,
         )
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as end:
-                labels, _ = end.value[job.head]
-                return grid.to_slices(labels[0], volume.plane)
-            yield Progress(progress.done, progress.total, note)
+        answers = yield from relay(steps, lambda p: Progress(p.done, p.total, note))
+        labels, _ = answers[job.head]
+        return grid.to_slices(labels[0], volume.plane)
 
     def _counts(self, place: Place, answer: NDArray[np.uint8]) -> NDArray[np.float64]:
         case, index = place

@@ -17,7 +17,8 @@ from ._record import Record, profiled
 from ._run import Run
 from .losses import IGNORE, hard_dice_counts, segmentation_loss
 from .networks import MultiHead
-from .training import Case, draw, optimise
+from .optimisation import optimise
+from .training import Case, draw
 from .types import ModelSpec, Progress, Steps, finish
 
 
@@ -83,6 +84,8 @@ def fit(
     losses: dict[str, Tensor] = {}
 
     def loss() -> Tensor:
+        if clock.last >= config.get("settle", 1):
+            run.settle()
         losses.clear()
         losses.update(_losses(run, taught, spec))
         total: Tensor = run.weighting(losses, clock.share(run.step))

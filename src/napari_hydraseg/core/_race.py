@@ -13,7 +13,7 @@ from ._few import Pair, Place, inner_split, pairs_of
 from .finetune import finetune
 from .inference import segment
 from .metrics import dice
-from .types import Checkpoint, FinetuneResult, Steps
+from .types import Checkpoint, FinetuneResult, Progress, Steps, relay
 
 RATES = (6e-4, 2e-3, 6e-3)  # that of finetune, and a third and three times of it
 
@@ -183,13 +183,12 @@ def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
 
 def _counted(steps: Steps[FinetuneResult]) -> Steps[tuple[FinetuneResult, int]]:
     """Run a fine-tuning and count its updates: each yields its loss."""
-    updates = 0
-    try:
-        while True:
-            progress = next(steps)
-            updates += "loss" in progress.values
-            yield progress
-    except StopIteration as end:
-        return end.value, updates
-    finally:
-        steps.close()
+    losses = []
+
+    def noted(progress: Progress) -> Progress:
+        if "loss" in progress.values:
+            losses.append(progress.values["loss"])
+        return progress
+
+    result = yield from relay(steps, noted)
+    return result, len(losses)

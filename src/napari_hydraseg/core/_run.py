@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 
 from . import networks
 from ._ranks import Ranks
@@ -17,7 +18,7 @@ from .errors import WrongInput
 from .io.atomic import atomic_write
 from .networks import MultiHead
 from .networks._efficientnet import adapt_imagenet, imagenet_weights
-from .training import adamw
+from .optimisation import adamw
 from .types import ModelSpec
 
 
@@ -68,10 +69,25 @@ class Run:
     def average(self, most: float) -> None:
         """Move the averaged weights towards the present ones (EMA)."""
         decay = min(most, self.step / (self.step + 9))
-        pairs = zip(self.averaged.parameters(), self.net.parameters(), strict=True)
+        # statistics of batch norms with them
+        means, values = self.averaged.state_dict(), self.net.state_dict()
         with torch.no_grad():
-            for mean, value in pairs:
-                mean.lerp_(value, 1 - decay)
+            for name, mean in means.items():
+                if mean.is_floating_point():
+                    mean.lerp_(values[name], 1 - decay)
+
+    def settle(self) -> None:
+        """Keep the statistics of batch norms: from now on they are as at inference.
+
+        Those of a batch are of few slices of one set, so that a network which learns
+        with them answers otherwise once they are averages over all sets.
+        """
+        for module in self.net.modules():
+            if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                module.eval()
+        statistics = dict(self.net.named_buffers())
+        for name, value in self.averaged.named_buffers():
+            value.copy_(statistics[name])
 
     def save(self, path: Path) -> None:
         """Write the state, so that a killed run can go on."""

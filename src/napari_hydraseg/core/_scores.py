@@ -10,7 +10,15 @@ from numpy.typing import NDArray
 from . import grid, inference
 from ._datasets import Dataset
 from .metrics import evaluate
-from .types import Checkpoint, Progress, Segmentation, Steps, Volume, finish
+from .types import (
+    Checkpoint,
+    ModelSpec,
+    Progress,
+    Segmentation,
+    Steps,
+    Volume,
+    finish,
+)
 
 WORST = 5  # cases that are named
 RESAMPLES = 2000
@@ -46,41 +54,41 @@ class Scored:
 
 
 def score(
-    checkpoint: Checkpoint, head: str, sets: Sequence[Dataset], split: str
-) -> Steps[list[Scored]]:
-    """Segment the scans of a split with one head, on their own grids.
+    checkpoint: Checkpoint, sets: Sequence[Dataset], split: str
+) -> Steps[dict[str, list[Scored]]]:
+    """Segment the scans of a split on their own grids, each once with all its heads.
 
     Parameters
     ----------
     checkpoint : Checkpoint
         The model.
-    head : str
-        One of its heads.
     sets : sequence of Dataset
-        Sets that teach the head.
+        Sets that teach its heads.
     split : {"train", "val", "test"}
         Which scans.
 
     Returns
     -------
-    list of Scored
-        One entry for each scan and class.
+    dict of str to list of Scored
+        Head -> one entry for each scan and class.
     """
-    found: list[Scored] = []
-    for data in sets:
-        names = checkpoint.spec.heads[head]
-        shapes = mean_shapes(data, head, names)
+    spec = checkpoint.spec
+    found: dict[str, list[Scored]] = {head: [] for head in spec.heads}
+    for number, data in enumerate(sets):
+        shapes = mean_shapes(data, spec)
         for subject, volume, labels in data.scans(split):
-            truth = as_classes(labels, data.heads[head], names)
-            answer = finish(inference.segment(volume, checkpoint, heads=(head,)))[head]
-            rows = {row["name"]: row for row in evaluate(truth, answer)}
-            for index, name in enumerate(names[1:], 1):
-                if name in data.heads[head].values():
-                    row = rows.get(name, {})
+            yield Progress(number, len(sets), f"measuring {volume.source}")
+            steps = inference.segment(volume, checkpoint, heads=tuple(data.heads))
+            for head, answer in finish(steps).items():
+                names, ids = spec.heads[head], data.heads[head]
+                truth = as_classes(labels, ids, names)
+                rows = {row["name"]: row for row in evaluate(truth, answer)}
+                for name in dict.fromkeys(ids.values()):
                     case = (subject, volume.source, name)
-                    mask = truth.labels == index
-                    found.append(_scored(case, row, mask, shapes[name], volume, data))
-            yield Progress(len(found), 0, f"{head}: {volume.source}")
+                    mask = truth.labels == names.index(name)
+                    shape = shapes[head, name]
+                    row = rows.get(name, {})
+                    found[head].append(_scored(case, row, mask, shape, volume, data))
     return found
 
 
@@ -124,20 +132,30 @@ def as_classes(
 
 
 def mean_shapes(
-    data: Dataset, head: str, names: tuple[str, ...]
-) -> dict[str, NDArray[np.float32]]:
-    """Average each class's masks over the training scans, stretched onto one grid."""
-    sums = {name: np.zeros(GRID, np.float32) for name in names[1:]}
+    data: Dataset, spec: ModelSpec
+) -> dict[tuple[str, str], NDArray[np.float32]]:
+    """Average the masks of the training scans, stretched onto one grid.
+
+    Returns
+    -------
+    dict of (str, str) to ndarray of float32, shape GRID
+        Head and class -> share of the scans that show it there.
+    """
+    sums = {
+        (head, name): np.zeros(GRID, np.float32)
+        for head, ids in data.heads.items()
+        for name in ids.values()
+    }
     count = 0
     for _, volume, labels in data.scans("train"):
-        classes = grid.to_slices(
-            as_classes(labels, data.heads[head], names).labels, volume.plane
-        )
-        small = grid.scale_labels(classes, GRID)
         count += 1
-        for index, name in enumerate(names[1:], 1):
-            sums[name] += small == index
-    return {name: total / np.float32(max(1, count)) for name, total in sums.items()}
+        for head, ids in data.heads.items():
+            names = spec.heads[head]
+            slices = as_classes(labels, ids, names).labels
+            small = grid.scale_labels(grid.to_slices(slices, volume.plane), GRID)
+            for name in dict.fromkeys(ids.values()):
+                sums[head, name] += small == names.index(name)
+    return {key: total / np.float32(max(1, count)) for key, total in sums.items()}
 
 
 def _scored(

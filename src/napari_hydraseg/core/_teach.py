@@ -10,11 +10,11 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from . import _holdout, training
+from . import _holdout, optimisation
 from ._exam import Counts, Exam
 from ._job import Job, trained
 from ._source import Source
-from .types import Progress, Steps
+from .types import Progress, Steps, relay
 
 RATE = 2e-3  # of a head
 GENTLE = 0.1  # times that: of an encoder that knows something already
@@ -91,7 +91,7 @@ class Run:
         self, job: Job, exam: Exam, source: Source, clock: Clock, *, rate: float
     ) -> None:
         self.job, self.exam, self.source, self.clock = job, exam, source, clock
-        self.optimiser = training.adamw(_groups(job, rate))
+        self.optimiser = optimisation.adamw(_groups(job, rate))
         self.per_epoch = sum(map(len, job.split.train)) / source.count
         self.step = 0
         self.curve: Curve = []
@@ -153,7 +153,12 @@ class Run:
     def look(self) -> Steps[Mapping[str, Any] | None]:
         """Judge by the held-out slices; keep the state if it is the best so far."""
         began = time.monotonic()
-        counts, preview = yield from _as_part(self.exam.sit(), self)
+        # signs of life, which do not move the bar of the whole
+        share = min(100, round(100 * self.share))
+        sitting = self.exam.sit()
+        counts, preview = yield from relay(
+            sitting, lambda progress: Progress(share, 100, progress.note)
+        )
         self.clock.look = time.monotonic() - began
         self.due = self.share + self.clock.gap
         dice = _holdout.dice_of(counts) if len(counts) else math.nan
@@ -233,7 +238,7 @@ def teach(run: Run, save: Callable[[], None]) -> Steps[None]:
         run.clock.first = run.clock.seconds
     saved = glanced = time.monotonic()
     stopped = False
-    steps = training.optimise(
+    steps = optimisation.optimise(
         run.optimiser,
         run.loss,
         lambda step: run.clock.share(step, run.per_epoch),
@@ -267,19 +272,6 @@ def _progress(run: Run, loss: float, preview: Mapping[str, Any] | None) -> Progr
     done = min(100, round(100 * run.share))
     values = {"loss": loss, "dice": run.dice}
     return Progress(done, 100, f"learning, step {run.step}", values, preview)
-
-
-def _as_part(
-    steps: Steps[tuple[Counts, Mapping[str, Any] | None]], run: Run
-) -> Steps[tuple[Counts, Mapping[str, Any] | None]]:
-    """Pass signs of life on without moving the bar of the whole."""
-    while True:
-        try:
-            progress = next(steps)
-        except StopIteration as end:
-            found: tuple[Counts, Mapping[str, Any] | None] = end.value
-            return found
-        yield Progress(min(100, round(100 * run.share)), 100, progress.note)
 
 
 def _groups(job: Job, rate: float) -> list[dict[str, Any]]:

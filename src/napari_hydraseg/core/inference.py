@@ -6,6 +6,7 @@ Heads that want the same spacing share one pass of the encoder.
 import json
 import time
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from .types import (
     Segmentation,
     Steps,
     Volume,
+    relay,
 )
 
 
@@ -205,15 +207,15 @@ def _segment_on(
             probabilities=probabilities,
             **options,
         )
-        while True:
-            try:
-                progress = next(steps)
-            except StopIteration as stop:
-                found |= stop.value
-                break
-            done = progress.done + number * progress.total
-            yield Progress(done, progress.total * len(groups), ", ".join(group))
+        place = partial(_placed, number, len(groups), ", ".join(group))
+        found |= yield from relay(steps, place)
     return found, notes
+
+
+def _placed(number: int, count: int, note: str, progress: Progress) -> Progress:
+    """Place the progress of one group of heads among those of all."""
+    done = progress.done + number * progress.total
+    return Progress(done, progress.total * count, note)
 
 
 def _by_spacing(

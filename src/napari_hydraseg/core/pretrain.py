@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from . import _evidence, _fit, _ranks, networks
+from . import _evidence, _fit, _ranks, grid, networks
 from ._datasets import Dataset, classes_of, dataset
 from .errors import WrongInput
 from .networks import MultiHead
@@ -26,8 +26,8 @@ _KEYS = (
     "intensity spacing_mm recommended dataset"
 ).split()
 _MORE_KEYS = (
-    "steps minutes precision description licence limits weighting largest".split()
-)
+    "steps minutes precision description licence limits weighting largest settle"
+).split()
 _SET_KEYS = "folder heads modality patch slices_per_step".split()
 _MORE_SET_KEYS = "flip floor nominal licence data cite".split()
 
@@ -79,6 +79,7 @@ def pretrain(
     _check(config)
     sets = [dataset(table, Path(config["data"])) for table in config["dataset"]]
     spec = spec_of(config, sets)
+    _check_spacing(spec, sets)
     taught = []
     for number, data in enumerate(sets):
         yield Progress(number, len(sets), f"reading {data.folder.name}")
@@ -133,6 +134,20 @@ def _check(config: Mapping[str, Any]) -> None:
             f"The configuration lacks {', '.join(missing[:5])}.",
             "experiments/hydranet.toml shows every entry.",
         )
+
+
+def _check_spacing(spec: ModelSpec, sets: Sequence[Dataset]) -> None:
+    """Refuse heads of one set that want different voxels: they share one pass."""
+    for data in sets:
+        modality = str(data.modality)
+        rules = [
+            grid.spacing_rule(spec, modality=modality, head=head) for head in data.heads
+        ]
+        if any(rule != rules[0] for rule in rules):
+            raise WrongInput(
+                f"The heads that {data.folder.name} teaches have different spacings.",
+                "Give them one, or list the set once for each.",
+            )
 
 
 def _refuse_unknown(table: Mapping[str, Any], known: Sequence[str]) -> None:

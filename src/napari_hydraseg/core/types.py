@@ -70,6 +70,37 @@ def finish(
             on_progress(progress)
 
 
+def relay(steps: Steps[T], shown: Callable[[Progress], Progress]) -> Steps[T]:
+    """Run another verb as a part of one's own.
+
+    Parameters
+    ----------
+    steps : Steps
+        The other verb; it is closed with this one, and gets what is sent in.
+    shown : callable
+        Turns its `Progress` into that of the whole.
+
+    Yields
+    ------
+    Progress
+        As `shown` turns it.
+
+    Returns
+    -------
+    object
+        The result of the other verb.
+    """
+    said: str | None = None
+    try:
+        while True:
+            said = yield shown(steps.send(said))
+    except StopIteration as end:
+        result: T = end.value
+        return result
+    finally:
+        steps.close()
+
+
 @dataclass(frozen=True, eq=False)
 class SourceGrid:
     """The grid of the file that a scan came from: enough to write back on it.

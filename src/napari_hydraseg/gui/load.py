@@ -66,6 +66,16 @@ class LoadWidget(QWidget):
         )
         for kind, words in _KINDS.items():
             self.kind.addItem(words, kind)
+        self._options()
+        self.bar = JobBar(
+            "load", "Open a scan…", tip="Choose one or more files", control="open"
+        )
+        self.bar.run.clicked.connect(lambda _=False: self._choose())
+        self.letters = Letters(napari_viewer)
+        self._lay_out()
+
+    def _options(self) -> None:
+        """Make the controls of what files do not say."""
         self.channels = named(
             QCheckBox("Several files are channels of one scan"),
             "load.channels",
@@ -103,12 +113,6 @@ class LoadWidget(QWidget):
             label="Series of the folder",
             tip="What the scanner called each series, its kind and its size",
         )
-        self.bar = JobBar(
-            "load", "Open a scan…", tip="Choose one or more files", control="open"
-        )
-        self.bar.run.clicked.connect(lambda _=False: self._choose())
-        self.letters = Letters(napari_viewer)
-        self._lay_out()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
