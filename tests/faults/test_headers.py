@@ -224,8 +224,9 @@ def test_a_voxel_size_of_zero_can_be_stated(make):
 
 
 def test_a_voxel_size_of_zero_beside_a_sound_sform_is_said(make):
-    """F20: lengths then come from the sform."""
-    volume = load_volume(make(pixdim=(1.0, 0.0, NAN, 3.0, 1.0, 1.0, 1.0, 1.0)))
+    """F20: once a size was stated; lengths then come from the sform."""
+    path = make(pixdim=(1.0, 0.0, NAN, 3.0, 1.0, 1.0, 1.0, 1.0))
+    volume = load_volume(path, assume_spacing_mm=1)
     assert volume.spacing_mm == (3, 2, 2)
     assert noted(volume, "the sform is used")
 

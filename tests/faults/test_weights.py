@@ -300,6 +300,56 @@ def test_f60_half_precision_becomes_single(saved):
     assert {p.dtype for p in network(good).parameters()} == {torch.float32}
 
 
+def test_f60_bfloat16_becomes_single(saved):
+    """Cutting a float32 to its upper half is what bfloat16 is."""
+    good = load_checkpoint(saved)
+    name = "heads.cord.classify.weight"
+    cut = {
+        key: (np.float32(value).view(np.uint32) >> 16 << 16).view(np.float32)
+        for key, value in good.weights.items()
+        if value.dtype.kind == "f"
+    }
+    save_checkpoint(
+        replace(good, weights={**good.weights, **cut}), saved, overwrite=True
+    )
+    header, data = header_of(saved)
+    packed_data, place = b"", 0
+    for key in sorted(header, key=lambda k: header[k].get("data_offsets", [-1])[0]):
+        if key == "__metadata__":
+            continue
+        start, stop = header[key]["data_offsets"]
+        values = data[start:stop]
+        if key.removeprefix("weights/") in cut:
+            values = (np.frombuffer(values, "<u4") >> 16).astype("<u2").tobytes()
+            header[key]["dtype"] = "BF16"
+        header[key]["data_offsets"] = [place, place + len(values)]
+        packed_data, place = packed_data + values, place + len(values)
+    saved.write_bytes(packed(header, packed_data))
+    found = load_checkpoint(saved)
+    assert found.weights[name].dtype == np.float32
+    np.testing.assert_array_equal(found.weights[name], cut[name])
+    assert {p.dtype for p in network(found).parameters()} == {torch.float32}
+
+
+def test_f60_a_published_file_in_bfloat16_is_read(tmp_path):
+    from napari_hydraseg.core._foreign import read_foreign
+
+    torch.save({"a": torch.tensor([1.5, -2.0]).bfloat16()}, tmp_path / "m.pt")
+    found = read_foreign(tmp_path / "m.pt")["a"]
+    assert (found.dtype, found.tolist()) == (np.float32, [1.5, -2.0])
+
+
+@pytest.mark.parametrize("part", ["encoder.", "heads.cord."])
+def test_f60_an_encoder_or_head_of_zeros_is_named(part, saved):
+    good = load_checkpoint(saved)
+    blank = {
+        name: np.zeros_like(value) if name.startswith(part) else value
+        for name, value in good.weights.items()
+    }
+    with pytest.raises(CorruptWeights, match=rf"weights {part}\S+, and all .* zero"):
+        network(replace(good, weights=blank))
+
+
 # F61
 @pytest.mark.parametrize("member", ["../out.txt", "/out.txt", "model.safetensors"])
 def test_f61_an_archive_is_refused_and_nothing_of_it_is_written(member, tmp_path):
@@ -337,6 +387,35 @@ def test_f61_no_archive_is_ever_unpacked():
 )
 def test_f62_a_spec_that_is_none_is_refused(spec, saved):
     with_metadata(saved, spec=spec)
+    with pytest.raises(CorruptWeights):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("word", "meant"), [("chanels", "channels"), ("spacing", "spacing_mm"), ("x", "")]
+)
+def test_f62_an_unknown_entry_is_named_and_what_may_be_meant(word, meant, saved):
+    spec = json.loads(header_of(saved)[0]["__metadata__"]["spec"])
+    with_metadata(saved, spec=json.dumps({**spec, word: 1}))
+    with pytest.raises(CorruptWeights, match=f"unknown entry, '{word}'") as caught:
+        load_checkpoint(saved)
+    assert (f"; {meant} is meant?" if meant else f"'{word}'.") in str(caught.value)
+    assert len(str(caught.value)) <= 200
+
+
+def test_f62_a_spec_of_more_than_a_megabyte_is_refused(saved):
+    spec = json.loads(header_of(saved)[0]["__metadata__"]["spec"])
+    spec["channels"] = ["a" * 2**20]
+    with_metadata(saved, spec=json.dumps(spec))
+    with pytest.raises(CorruptWeights):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize("number", ["NaN", "Infinity", "-Infinity"])
+def test_f62_a_spec_holds_numbers_of_json_alone(number, saved):
+    spec = json.loads(header_of(saved)[0]["__metadata__"]["spec"])
+    text = json.dumps({**spec, "threshold": 0.5}).replace("0.5", number)
+    with_metadata(saved, spec=text)
     with pytest.raises(CorruptWeights):
         load_checkpoint(saved)
 

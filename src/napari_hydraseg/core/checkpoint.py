@@ -9,7 +9,8 @@ import hashlib
 import json
 import struct
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ FORMAT_VERSION = 1
 SUFFIX = ".safetensors"
 _MAX_HEADER = 4 * 2**20  # bytes; ours need less than 1 MiB
 _MAX_TENSORS = 20_000  # ours have 2,000
+_MAX_SPEC = 2**20  # letters; ours have 2,000
 _PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05", b"PK\x03\x04")
 
 Arrays = Mapping[str, NDArray[Any]]
@@ -109,7 +111,8 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     Returns
     -------
     Checkpoint
-        The weights in the type they were saved in.
+        The weights in the type they were saved in; bfloat16, which NumPy has not, as
+        float32.
 
     Raises
     ------
@@ -123,14 +126,14 @@ def load_checkpoint(path: str | Path) -> Checkpoint:
     FutureFormat
         If a newer version wrote it.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    from safetensors import SafetensorError, deserialize
 
     file = Path(path)
     metadata = read_metadata(file)
     try:
-        tensors = load(file.read_bytes())
-    except (SafetensorError, ValueError, KeyError) as error:
+        found = deserialize(file.read_bytes())  # type: ignore[no-untyped-call]  # it is Rust
+        tensors = {name: _array(entry) for name, entry in found}
+    except (SafetensorError, ValueError, TypeError) as error:
         raise _corrupt(file) from error
     if digest(tensors) != metadata["sha256"]:
         raise ChecksumMismatch(
@@ -178,7 +181,7 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             raise _corrupt(file)
         return {
             "format_version": version,
-            "spec": _spec(json.loads(metadata["spec"])),
+            "spec": _spec(metadata["spec"], file),
             "card": json.loads(metadata["card"]),
             "sha256": str(metadata["sha256"]),
         }
@@ -246,16 +249,43 @@ def _text_is_whole(metadata: Mapping[str, str]) -> bool:
     return said in (None, _text_digest(metadata["spec"], metadata["card"]))
 
 
-def _spec(fields: dict[str, Any]) -> ModelSpec:
+def _array(found: Mapping[str, Any]) -> NDArray[Any]:
+    kind, content = found["dtype"], found["data"]
+    if kind == "BF16":  # the upper half of a float32
+        upper = np.frombuffer(content, "<u2").astype(np.uint32)
+        values: NDArray[Any] = (upper << np.uint32(16)).view(np.float32)
+    else:
+        name = "?" if kind == "BOOL" else f"<{kind[0].lower()}{int(kind[1:]) // 8}"
+        values = np.frombuffer(content, name)
+    return values.reshape(found["shape"])
+
+
+def _spec(text: str, file: Path) -> ModelSpec:
+    if len(text) > _MAX_SPEC:
+        raise ValueError("no spec is that long")
+    said = json.loads(text, object_pairs_hook=_once, parse_constant=_no_number)
+    known = [one.name for one in fields(ModelSpec)]
+    for key in said:
+        if key not in known:
+            near = get_close_matches(key, known, 1)
+            meant = f"; {near[0]} is meant?" if near else "."
+            raise CorruptWeights(
+                f"{file.name}: its spec has an unknown entry, {key[:30]!a}{meant}",
+                "Upgrade napari-hydraseg, or mend the entry.",
+            )
     return ModelSpec(
         **{
-            **fields,
-            "channels": tuple(fields["channels"]),
-            "heads": {k: tuple(v) for k, v in fields["heads"].items()},
-            "patch": tuple(fields["patch"]),
-            "largest": tuple(fields.get("largest", ())),
+            **said,
+            "channels": tuple(said["channels"]),
+            "heads": {k: tuple(v) for k, v in said["heads"].items()},
+            "patch": tuple(said["patch"]),
+            "largest": tuple(said.get("largest", ())),
         }
     )
+
+
+def _no_number(word: str) -> Any:
+    raise ValueError(f"{word} is no number of JSON")
 
 
 def _corrupt(file: Path) -> CorruptWeights:

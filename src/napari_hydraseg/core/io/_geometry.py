@@ -45,7 +45,7 @@ def geometry_of(header: Any, name: str, *, spacing_mm: float | None) -> Geometry
     SingularAffine
         If the matrix that counts maps the volume onto a plane or is not finite.
     BadSpacing
-        If the voxel sizes count and one is zero or not finite.
+        If a voxel size is zero or not finite, and none was stated.
     """
     nifti = "sform_code" in header
     codes = (int(header["sform_code"]), int(header["qform_code"])) if nifti else (0, 0)
@@ -94,10 +94,11 @@ def _mend_pixdim(
     notes = []
     if bad.any():
         shown = ", ".join(f"{size:g}" for size in sizes)
-        if needed and stand_in is None:
+        if stand_in is None:
+            then = "" if needed else " to go by its sform"
             raise BadSpacing(
                 f"{name} has voxel sizes of {shown} mm.",
-                "State the size in mm (assume spacing), or mend the header.",
+                f"State the size in mm (assume spacing){then}, or mend the header.",
             )
         if not needed:
             notes.append(f"Its voxel sizes ({shown}) are none; the sform is used.")

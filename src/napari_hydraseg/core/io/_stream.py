@@ -25,6 +25,7 @@ from ._limits import MOST_PACKED
 
 HEAD = 1024  # every format that we know tells itself by then
 AFTER_THE_LAST_VOXEL = 2**20  # notes of the program that wrote it, never more
+MOST_AFTER = 2**30  # unpacked for the sake of the checksum behind: a third of a second
 _BLOCK = 2**18
 # the types of isal call its error an instance
 _DAMAGED = (gzip.BadGzipFile, zlib.error, cast(type[Exception], IsalError))
@@ -179,8 +180,14 @@ class ScanFile:
         while count := self._into(block):
             yield bytes(block[:count])
 
-    def finish(self) -> int:
+    def finish(self, *, leave: bool = False) -> int:
         """Read to the end, so that the checksum of a packed file is compared.
+
+        Parameters
+        ----------
+        leave : bool
+            Whether a packed file that goes on for more than `MOST_AFTER` bytes is left
+            packed from there: its checksum is then not compared.
 
         Returns
         -------
@@ -197,12 +204,15 @@ class ScanFile:
         limit = AFTER_THE_LAST_VOXEL if self.packed else self.size
         for block in self.blocks():
             after += len(block)
-            if after > limit:
+            if after > limit and not leave:
                 raise TruncatedFile(
                     f"{self.name} goes on long after its last voxel; its checksum "
                     "cannot be compared.",
                     _AGAIN,
                 )
+            if self.packed and after > MOST_AFTER:
+                self._raw.hash_rest()
+                break
         now = os.fstat(self._raw.file.fileno())
         if (now.st_size, now.st_mtime_ns) != (self.size, self._before.st_mtime_ns):
             raise TruncatedFile(
@@ -258,6 +268,11 @@ class _Hashed(io.RawIOBase):
         count = int(self.file.readinto(view))  # type: ignore[attr-defined]  # FileIO has it
         self.digest.update(view[:count])
         return count
+
+    def hash_rest(self) -> None:
+        block = memoryview(bytearray(_BLOCK))
+        while self.readinto(block):
+            pass
 
 
 def _opened(path: Path, name: str) -> BinaryIO:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from ..errors import NonFiniteVolume, UnsupportedDtype, UnsupportedShape
 from . import frame
 from ._limits import check_size
-from ._stream import ScanFile
+from ._stream import AFTER_THE_LAST_VOXEL, MOST_AFTER, ScanFile
 
 SLAB_BYTES = 2**20  # stays in the processor's cache
 
@@ -135,8 +135,8 @@ def read_voxels(
     """
     volume, count, sample = pick(layout, index, file.name)
     one = math.prod(layout.space) * layout.voxel_bytes
-    file.require(one * count, after=layout.offset)
     check_size(layout.space, layout.target.itemsize, file.name)
+    file.require(one * count, after=layout.offset)
     order = transform[:, 0].astype(int)
     size = [0, 0, 0]
     for axis in range(3):
@@ -145,8 +145,22 @@ def read_voxels(
     file.skip(layout.offset + volume * one)
     finite = _fill(file, layout, frame.to_file(ours, transform), sample)
     file.skip((count - volume - 1) * one)
-    file.finish()
-    return (ours, []) if finite else replace_non_finite(ours, file.name)
+    notes = _notes_on_rest(file, file.finish(leave=True))
+    if not finite:
+        ours, more = replace_non_finite(ours, file.name)
+        notes += more
+    return ours, notes
+
+
+def _notes_on_rest(file: ScanFile, after: int) -> list[str]:
+    if not file.packed or after <= AFTER_THE_LAST_VOXEL:
+        return []
+    if after > MOST_AFTER:
+        return [
+            "The file goes on without end after its last voxel: it was left there, and "
+            "its checksum was not compared. Do not trust it."
+        ]
+    return [f"{after / 1e6:.0f} MB follow the last voxel; they were left out."]
 
 
 def pick(layout: Layout, index: int | None, name: str) -> tuple[int, int, int]:

@@ -10,6 +10,7 @@ option ``classify`` names, or all where the file says ``CLASSIFIES``, answer onc
 each image.
 """
 
+from collections.abc import Mapping
 from importlib import import_module
 from pkgutil import iter_modules
 from types import ModuleType
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import nn
 
 from ..errors import CorruptWeights, IncompatibleWeights, UnknownModel, WrongInput
@@ -104,7 +106,7 @@ def network(checkpoint: Checkpoint) -> MultiHead:
     IncompatibleWeights
         If names or shapes differ; nothing is then loaded.
     CorruptWeights
-        If a weight is not a finite number.
+        If a weight is not a finite number, or the encoder or a head is all zeros.
     """
     made = build(checkpoint.spec)
     wanted = {k: tuple(v.shape) for k, v in made.state_dict().items()}
@@ -114,12 +116,7 @@ def network(checkpoint: Checkpoint) -> MultiHead:
         if all(k.startswith("heads.") for k in _differing(wanted, came)):
             hint = "Its encoder fits: keep that and teach a new head."
         raise IncompatibleWeights(_differences(wanted, came), hint)
-    for name, value in checkpoint.weights.items():
-        if value.dtype.kind == "f" and not np.isfinite(value).all():
-            raise CorruptWeights(
-                f"The weights {name} hold values that are no numbers.",
-                "Get the model file again.",
-            )
+    _check_values(checkpoint.weights)
     made.load_state_dict(
         {
             name: torch.from_numpy(
@@ -129,6 +126,28 @@ def network(checkpoint: Checkpoint) -> MultiHead:
         }
     )
     return made.eval()
+
+
+def _check_values(weights: Mapping[str, NDArray[Any]]) -> None:
+    """Name the first tensor that cannot have come from training."""
+    silent: dict[str, str] = {}
+    for name, value in weights.items():
+        if value.dtype.kind == "f" and not np.isfinite(value).all():
+            raise CorruptWeights(
+                f"The weights {name} hold values that are no numbers.",
+                "Get the model file again.",
+            )
+    for name, value in weights.items():
+        if value.ndim > 1:  # offsets may be zero, kernels not all of one part
+            part = ".".join(name.split(".")[: 2 if name.startswith("heads.") else 1])
+            silent.setdefault(part, name)
+            if value.any():
+                silent[part] = ""
+    for name in filter(None, silent.values()):
+        raise CorruptWeights(
+            f"The weights {name}, and all beside them, are zero.",
+            "Get the model file again.",
+        )
 
 
 def classifiers(spec: ModelSpec) -> frozenset[str]:
