@@ -33,9 +33,10 @@ FLOORS = """
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar,
+    > gui/suggest > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar,
     gui/letters, gui/reading
-    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words
+    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words, gui/keys,
+    gui/ledger
     > gui/nouns > gui/colours > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state
@@ -54,7 +55,8 @@ FLOORS = """
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
 2   core/optimisation
-1   core/_pieces
+1   core/cleaning > core/_pieces
+1   core/interpolation
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
     > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
     > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even

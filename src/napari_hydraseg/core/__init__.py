@@ -47,6 +47,8 @@ _HOMES = {
     "finetune": ("finetune",),
     "_model_card": ("model_card",),
     "pretrain": ("pretrain",),
+    "cleaning": ("clean",),
+    "interpolation": ("fill_between",),
     "cohorts": ("compare_cohorts",),
     "shift": ("mmd", "mmd_test", "shift"),
     "transfer": ("compare_transfer",),
@@ -65,6 +67,7 @@ _HOMES = {
         "surface_dice",
     ),
     "report": ("describe", "write_report"),
+    "suggestion": ("look_at_slices", "rank_slices"),
     "phantom": ("heart_phantom",),
 }
 _MODULES = {name: module for module, names in _HOMES.items() for name in names}
