@@ -10,9 +10,9 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_hydraseg.core.errors import HydraSegError
-from napari_hydraseg.core.types import Segmentation
+from napari_hydraseg.core.types import PLANES, Segmentation
 
-from . import layers, nouns, view
+from . import layers, ledger, nouns, view
 from .choosers import LayerBox
 from .form import button, named, rows, text
 
@@ -29,6 +29,7 @@ class AnnotateBox(QWidget):
     """
 
     changed = Signal()
+    ticked = Signal(object)  # the layer whose ledger the user changed
 
     def __init__(self, viewer: Any) -> None:
         super().__init__()
@@ -46,6 +47,12 @@ class AnnotateBox(QWidget):
             tip="Slices that differ from what the layer started with count as yours",
         )
         self.ledger = text(name="finetune.slices", label="Annotated slices")
+        self.strip = named(
+            ledger.Ledger(),
+            "finetune.ledger",
+            label="Slices of the scan",
+            tip="A tick: done. A low bar: painted. Click to go to a slice",
+        )
         self._watched: Any = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
@@ -55,6 +62,8 @@ class AnnotateBox(QWidget):
         self.image.chosen.connect(self.changed)
         self.labels.chosen.connect(self._watch)
         self.changed.connect(self._count)
+        self.strip.picked.connect(self.go_to)
+        viewer.dims.events.current_step.connect(self._on_step)
         self._watch()
 
     def _lay_out(self) -> None:
@@ -84,13 +93,14 @@ class AnnotateBox(QWidget):
         column.addLayout(line)
         column.addWidget(
             button(
-                "This slice is finished",
+                "This slice is done (D)",
                 "finetune.done",
                 "Vouch for the slice that is shown, even if nothing had to be painted "
-                "there. Press again to take it back",
+                "there; key D. Once more: it is not learned from",
                 self.toggle_done,
             )
         )
+        column.addWidget(self.strip)
         column.addWidget(self.ledger)
 
     def new_labels(self) -> None:
@@ -122,10 +132,21 @@ class AnnotateBox(QWidget):
         labels = self.labels.layer()
         if labels is None:
             return
-        ours = labels.metadata.setdefault("hydraseg", {})
-        shown = view.slice_shown(self.viewer, self.axis())
-        ours["done"] = set(ours.get("done", ())) ^ {shown}
+        ledger.toggle(labels, self.axis(), self.shown())
+        self.ticked.emit(labels)
         self.changed.emit()
+
+    def shown(self) -> int:
+        """Index of the slice that the viewer shows."""
+        return view.slice_shown(self.viewer, self.axis(), self.labels.layer())
+
+    def go_to(self, index: int) -> None:
+        """Show a slice, in the scan's own plane."""
+        layer = self.labels.layer() or self.image.layer()
+        plane = PLANES[self.axis()]
+        if not view.shows(self.viewer, plane):
+            view.face(self.viewer, plane)
+        view.go_to_slice(self.viewer, self.axis(), index, layer)
 
     def axis(self) -> int:
         """Voxel axis across the slices of the scan."""
@@ -190,7 +211,13 @@ class AnnotateBox(QWidget):
             self._rest.start()
 
     def _count(self) -> None:
-        found = self.annotated()
-        shown = ", ".join(str(i) for i in found[:12]) + (", …" if found[12:] else "")
-        words = f"Annotated slices: {len(found)}" + (f" ({shown})" if found else "")
-        self.ledger.setText(words)
+        labels = self.labels.layer()
+        found = ledger.marks(labels, self.axis())
+        solid = labels is not None and labels.ndim == 3
+        count = labels.data.shape[self.axis()] if solid else 0
+        self.strip.show_marks(found, count=count, shown=self.shown() if solid else 0)
+        self.ledger.setText(ledger.in_words(found))
+
+    def _on_step(self, event: Any = None) -> None:
+        if isalive(self) and self.strip.count:
+            self.strip.show_slice(self.shown())

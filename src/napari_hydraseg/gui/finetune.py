@@ -22,12 +22,13 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import FinetuneResult, Progress, Steps
 
-from . import nouns
+from . import keys, nouns
 from .annotate import AnnotateBox
 from .drawing import Curve
 from .form import button, named, rows, text
 from .jobbar import JobBar, device, open_steps
 from .library import keep, library
+from .suggest import NextSlice
 from .teach import HeadBox
 from .words import story
 
@@ -51,6 +52,7 @@ class FinetuneWidget(QWidget):
         self.result: FinetuneResult | None = None
         self.annotation = AnnotateBox(napari_viewer)
         self.choice = HeadBox()
+        self.next = NextSlice(self.annotation, self.choice)
         self._make_controls()
         self.bar = JobBar(
             "finetune",
@@ -104,6 +106,7 @@ class FinetuneWidget(QWidget):
         column = QVBoxLayout(self)
         column.addWidget(self.annotation)
         column.addWidget(self.choice)
+        column.addWidget(self.next)
         form = rows(column)
         form.addRow("How long", self.preset)
         more = QCollapsible("More choices")
@@ -127,6 +130,8 @@ class FinetuneWidget(QWidget):
         self.annotation.changed.connect(self._check)
         self.choice.changed.connect(self._check)
         self.bar.run.clicked.connect(lambda _=False: self._run())
+        keys.bind(self.viewer, "D", self, self.annotation.toggle_done)
+        keys.bind(self.viewer, "N", self, self.next.go)
         self._check()
 
     def _check(self) -> None:

@@ -209,7 +209,7 @@ def annotated_slices(labels: Any, axis: int) -> NDArray[np.bool_]:
     """Which slices a person vouches for.
 
     A slice counts if it differs from what the layer started with (nothing, or what a
-    model found), or if it was ticked as finished.
+    model found), or if it was marked as done; not if it was set aside.
 
     Parameters
     ----------
@@ -231,9 +231,10 @@ def annotated_slices(labels: Any, axis: int) -> NDArray[np.bool_]:
         touched = np.asarray((data != noun.labels).any(axis=across))
     else:
         touched = np.asarray((data != 0).any(axis=across))
-    for done in ours.get("done", ()):
-        if 0 <= done < len(touched):
-            touched[done] = True
+    for key, counts in (("done", True), ("aside", False)):
+        for at in ours.get(key, ()):
+            if 0 <= at < len(touched):
+                touched[at] = counts
     return touched
 
 

@@ -71,12 +71,33 @@ def show_scale_bar(viewer: Any) -> None:
     overlay.visible = True
 
 
-def slice_shown(viewer: Any, axis: int) -> int:
-    """Index of the slice that the viewer shows along an axis."""
-    return int(viewer.dims.current_step[axis]) if viewer.dims.ndim == 3 else 0
+def slice_shown(viewer: Any, axis: int, layer: Any = None) -> int:
+    """Index of the slice that the viewer shows along an axis.
+
+    Parameters
+    ----------
+    viewer : napari.Viewer
+        The viewer.
+    axis : int
+        Which axis.
+    layer : napari layer, optional
+        Whose slices count: other layers may reach farther, or lie elsewhere.
+    """
+    if viewer.dims.ndim != 3:
+        return 0
+    if layer is None or layer.ndim != 3:
+        return int(viewer.dims.current_step[axis])
+    at = round(float(layer.world_to_data(viewer.dims.point)[axis]))
+    return min(max(at, 0), int(layer.data.shape[axis]) - 1)
 
 
-def go_to_slice(viewer: Any, axis: int, index: int) -> None:
-    """Show a slice."""
-    if viewer.dims.ndim == 3:
+def go_to_slice(viewer: Any, axis: int, index: int, layer: Any = None) -> None:
+    """Show a slice; of a layer, if it is given, wherever that lies."""
+    if viewer.dims.ndim != 3:
+        return
+    if layer is None or layer.ndim != 3:
         viewer.dims.set_current_step(axis, index)
+        return
+    place = [(n - 1) / 2 for n in layer.data.shape]
+    place[axis] = index
+    viewer.dims.set_point(axis, float(layer.data_to_world(place)[axis]))
