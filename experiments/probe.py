@@ -19,7 +19,9 @@ import numpy as np
 
 from napari_hydraseg import core
 from napari_hydraseg.core._datasets import Dataset, dataset
+from napari_hydraseg.core._fit import Files
 from napari_hydraseg.core._scores import as_classes
+from napari_hydraseg.core.pretrain import train
 
 ARMS = ("frozen", "imagenet", "scratch")
 
@@ -38,8 +40,8 @@ def main() -> int:
     config = tomllib.loads(given.config.read_text("utf-8"))
     config["data"] = str(given.config.parent / config["data"])
     state = given.output.with_suffix(".state")
-    trained = core.finish(
-        core.pretrain(without(config, given.leave_out, given.steps), state=state)
+    trained, _ = core.finish(
+        train(without(config, given.leave_out, given.steps), files=Files(state=state))
     )
     (table,) = (t for t in config["dataset"] if t["folder"] == given.leave_out)
     left_out = dataset(table, Path(config["data"]))

@@ -14,6 +14,8 @@ import tomllib
 from pathlib import Path
 
 from napari_hydraseg import core
+from napari_hydraseg.core._fit import Files
+from napari_hydraseg.core.pretrain import train
 
 MAIN = ["pancreas", "abdominal_vessels", "brain_tumour", "breast_lesion"]
 KINDS = {
@@ -37,8 +39,8 @@ def main() -> int:
     rows = {}
     for kind, table in KINDS.items():
         state = given.output.with_suffix(f".{kind}.state")
-        made = core.pretrain({**config, "weighting": table}, state=state)
-        rows[kind] = core.finish(made).card["trained"]["curve"][-1]
+        steps = train({**config, "weighting": table}, files=Files(state=state))
+        rows[kind] = core.finish(steps)[1].curve[-1]
         print(kind, rows[kind], flush=True)
         given.output.write_text(json.dumps(rows, indent=1))
     return 0

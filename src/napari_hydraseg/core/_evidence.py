@@ -52,7 +52,8 @@ def describe(
             for look in part
         ]
         reference[head], ranges = _reference(seen, seed=config["seed"])
-        heads[head] = _head(own) | scored(scores[head], "val", seed=config["seed"])
+        heads[head] = {"modality": modalities(head, own), **_head(own)}
+        heads[head] |= scored(scores[head], "val", seed=config["seed"])
         heads[head]["fingerprint"] = ranges
     cited = dict.fromkeys(data.about.get("cite", "not stated") for data in sets)
     card = {
@@ -100,6 +101,11 @@ def scored(found: Sequence[Scored], split: str, *, seed: int = 0) -> dict[str, A
     return {"dice": dice, "split": split, "scores": {split: classes}}
 
 
+def modalities(head: str, sets: Sequence[Dataset]) -> list[str]:
+    """List the modalities that a head learned from."""
+    return list(dict.fromkeys(str(d.modality) for d in sets if head in d.heads))
+
+
 def _head(sets: Sequence[Dataset]) -> dict[str, Any]:
     """Describe what a head learned from."""
     counts = {
@@ -112,8 +118,7 @@ def _head(sets: Sequence[Dataset]) -> dict[str, Any]:
         )
         for key in ("licence", "data", "cite")
     }
-    modality = list(dict.fromkeys(data.modality for data in sets))
-    return {"modality": modality, **said, "subjects": counts}
+    return {**said, "subjects": counts}
 
 
 def _looks(

@@ -16,7 +16,6 @@ from ._ranks import Ranks
 from ._record import Record, profiled
 from ._run import Run
 from .losses import IGNORE, hard_dice_counts, segmentation_loss
-from .networks import MultiHead
 from .optimisation import optimise
 from .training import Case, draw
 from .types import ModelSpec, Progress, Steps, finish
@@ -64,15 +63,15 @@ def fit(
     *,
     files: Files,
     ranks: Ranks,
-) -> Steps[tuple[MultiHead, list[dict[str, float]]]]:
+) -> Steps[Run]:
     """Train until the budget is used up; see `core.pretrain`.
 
     Returns
     -------
-    net : MultiHead
-        The averaged weights at their best validation, on the CPU.
-    curve : list of dict
-        ``{"step", HEAD: Dice, ..., "dice"}`` at each validation.
+    Run
+        As it ended: ``best`` are the averaged weights at their best validation;
+        ``curve`` is ``{"step", HEAD: Dice, ..., "dice"}`` at each validation, empty in
+        all processes but the first.
     """
     run = Run(config, spec, ranks)
     if files.state is not None and files.state.is_file():
@@ -113,7 +112,7 @@ def fit(
             yield Progress(done, 100, f"step {run.step}", values)
     record.close()
     ranks.wait()
-    return run.best.cpu(), run.curve
+    return run
 
 
 class _Clock:

@@ -7,7 +7,6 @@ they started with, so that sets of different contrast do not pull them apart.
 """
 
 import difflib
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import numpy as np
 
 from . import _evidence, _fit, _ranks, grid, networks
 from ._datasets import Dataset, classes_of, dataset
+from ._run import Run
 from .errors import WrongInput
 from .networks import MultiHead
 from .training import Case, prepare
@@ -76,25 +76,55 @@ def pretrain(
     WrongInput
         If an entry is missing, or the state is that of another configuration.
     """
+    files = _files(state=state, log=log, track=track, profile=profile)
+    checkpoint, run = yield from train(config, files=files, device=device)
+    if not run.ranks.first:
+        return checkpoint
+    sets, minutes = _sets(config), round(run.seconds / 60)
+    return (yield from _evidence.describe(checkpoint, config, sets, run.curve, minutes))
+
+
+def train(
+    config: Mapping[str, Any], *, files: _fit.Files, device: str = "auto"
+) -> Steps[tuple[Checkpoint, Run]]:
+    """Train as `pretrain` does, without the card and the reference.
+
+    Parameters
+    ----------
+    config, device
+        As in `pretrain`.
+    files : Files
+        What is kept where.
+
+    Returns
+    -------
+    checkpoint : Checkpoint
+        float16 weights of the best validation; the card holds only the modalities.
+    run : Run
+        From `core._fit.fit`.
+    """
     _check(config)
-    sets = [dataset(table, Path(config["data"])) for table in config["dataset"]]
+    sets = _sets(config)
     spec = spec_of(config, sets)
     _check_spacing(spec, sets)
     taught = []
     for number, data in enumerate(sets):
         yield Progress(number, len(sets), f"reading {data.folder.name}")
-        train, val = (_cases(data, spec, split) for split in ("train", "val"))
-        taught.append(_fit.Taught(data, train, val))
-    start = time.monotonic()
+        cases = [_cases(data, spec, split) for split in ("train", "val")]
+        taught.append(_fit.Taught(data, *cases))
     ranks = _ranks.join(device)
-    named = {"state": state, "log": log, "track": track, "profile": profile}
-    files = _fit.Files(**{k: Path(v) for k, v in named.items() if v is not None})
-    net, curve = yield from _fit.fit(config, spec, taught, files=files, ranks=ranks)
-    checkpoint = Checkpoint(spec, halved(net), {})
-    if not ranks.first:
-        return checkpoint
-    minutes = round((time.monotonic() - start) / 60)
-    return (yield from _evidence.describe(checkpoint, config, sets, curve, minutes))
+    run = yield from _fit.fit(config, spec, taught, files=files, ranks=ranks)
+    heads = {h: {"modality": _evidence.modalities(h, sets)} for h in spec.heads}
+    card = {"name": config["name"], "heads": heads}
+    return Checkpoint(spec, halved(run.best.cpu()), card), run
+
+
+def _files(**named: str | Path | None) -> _fit.Files:
+    return _fit.Files(**{k: Path(v) for k, v in named.items() if v is not None})
+
+
+def _sets(config: Mapping[str, Any]) -> list[Dataset]:
+    return [dataset(table, Path(config["data"])) for table in config["dataset"]]
 
 
 def spec_of(config: Mapping[str, Any], sets: Sequence[Dataset]) -> ModelSpec:
