@@ -43,6 +43,16 @@ def test_the_frozen_encoder_of_every_network_stays_and_the_head_learns(network):
     assert any(not np.array_equal(found.candidate.weights[n], fresh[n]) for n in own)
 
 
+def test_a_head_starts_from_a_donor_with_other_norms():
+    (donor,) = model().spec.heads
+    parent = model("hydranet", norms={donor: "batch"})
+    found = finish(finetune(parent, [ball()], head="ball", epochs=1, init=donor))
+    assert found.init == donor
+    start = parent.weights[f"heads.{donor}.ups.0.convs.0.weight"]
+    came = found.candidate.weights["heads.ball.ups.0.convs.0.weight"]
+    assert np.corrcoef(start.ravel(), came.ravel())[0, 1] > 0.9
+
+
 def test_a_volumetric_model_learns_and_is_judged_by_slices():
     parent = model("unet3d", width=4, depth=2, norm="instance")
     cases = [ball(seed) for seed in (0, 1)]

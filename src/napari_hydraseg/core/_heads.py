@@ -218,9 +218,16 @@ def grown(checkpoint: Checkpoint, spec: ModelSpec, *, seed: int) -> MultiHead:
 
 
 def adopt(net: MultiHead, head: str, donor: str, spec: ModelSpec) -> None:
-    """Copy a donor's decoder; class layers agree by name, others stay as they are."""
+    """Copy a donor's decoder; class layers agree by name, others stay as they are.
+
+    The statistics of a donor's batch norms have no place where the head has others.
+    """
     source, target = net.heads[donor].state_dict(), net.heads[head].state_dict()
-    taken = {k: v.clone() for k, v in source.items() if v.shape == target[k].shape}
+    taken = {
+        k: v.clone()
+        for k, v in source.items()
+        if k in target and v.shape == target[k].shape
+    }
     last = [k for k in target if k.startswith("classify.")]
     theirs, ours = spec.heads[donor], spec.heads[head]
     for key in last:
