@@ -1,9 +1,9 @@
-"""Short equal runs that differ in one thing: where they start, or how heads are weighed.
+"""Short equal runs that differ in one thing: the start, or the weights of heads.
 
     python experiments/short_runs.py experiments/hydranet.toml -o short_runs.json
 
-Each run draws the same slices. The rows are the validation Dice of each head. Short runs
-say which way starts faster, not which ends best.
+Each run draws the same slices. The rows are the validation Dice of each head. Short
+runs say which way starts faster, not which ends best.
 """
 
 import argparse
