@@ -33,11 +33,11 @@ FLOORS = """
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/suggest > gui/annotate, gui/teach > gui/choosers > gui/library, gui/jobbar,
-    gui/letters, gui/reading
+    > gui/suggest, gui/cleaning, gui/soft > gui/annotate, gui/teach > gui/choosers
+    > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend
     > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words, gui/keys,
     gui/ledger
-    > gui/nouns > gui/colours > gui
+    > gui/nouns > gui/colours, gui/proposals > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state
     > core/_few, core/_arms, core/_paired > core/report

@@ -24,6 +24,7 @@ from napari_hydraseg.core.types import FinetuneResult, Progress, Steps
 
 from . import keys, nouns
 from .annotate import AnnotateBox
+from .cleaning import CleanBox
 from .drawing import Curve
 from .form import button, named, rows, text
 from .jobbar import JobBar, device, open_steps
@@ -51,6 +52,7 @@ class FinetuneWidget(QWidget):
         self.viewer = napari_viewer
         self.result: FinetuneResult | None = None
         self.annotation = AnnotateBox(napari_viewer)
+        self.clean = CleanBox(self.annotation)
         self.choice = HeadBox()
         self.next = NextSlice(self.annotation, self.choice)
         self._make_controls()
@@ -105,6 +107,7 @@ class FinetuneWidget(QWidget):
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
         column.addWidget(self.annotation)
+        column.addWidget(self.clean)
         column.addWidget(self.choice)
         column.addWidget(self.next)
         form = rows(column)

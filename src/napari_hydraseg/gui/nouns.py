@@ -18,6 +18,7 @@ from napari_hydraseg.core.errors import (
 )
 from napari_hydraseg.core.types import PLANES, Modality, Segmentation, Volume
 
+from . import proposals
 from .colours import colours_of
 
 GEOMETRY = ("scale", "translate", "rotate", "shear", "affine", "units", "axis_labels")
@@ -231,6 +232,8 @@ def annotated_slices(labels: Any, axis: int) -> NDArray[np.bool_]:
         touched = np.asarray((data != noun.labels).any(axis=across))
     else:
         touched = np.asarray((data != 0).any(axis=across))
+    for at in proposals.standing(labels, axis):
+        touched[at] = False  # nobody has looked at it yet
     for key, counts in (("done", True), ("aside", False)):
         for at in ours.get(key, ()):
             if 0 <= at < len(touched):
