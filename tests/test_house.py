@@ -33,11 +33,12 @@ FLOORS = """
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/suggest, gui/cleaning, gui/soft > gui/annotate, gui/teach > gui/choosers
+    > gui/suggest, gui/autosave, gui/cleaning, gui/soft > gui/annotate, gui/teach
+    > gui/choosers
     > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend
-    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words, gui/keys,
-    gui/ledger
-    > gui/nouns > gui/colours, gui/proposals > gui
+    > gui/drafting > gui/layers, gui/worker, gui/form, gui/view, gui/drawing,
+    gui/words, gui/keys, gui/ledger
+    > gui/nouns > gui/colours, gui/kept, gui/proposals > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state
     > core/_few, core/_arms, core/_paired > core/report
@@ -54,12 +55,14 @@ FLOORS = """
 2   core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
+2   core/drafts
 2   core/optimisation
-1   core/cleaning > core/_pieces
+1   core/cleaning, core/threshold > core/_pieces
 1   core/interpolation
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
     > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
-    > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even
+    > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even,
+    core/io/_dicom_mosaic
     > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_values,
     core/io/_dicom_gaps, core/io/_dicom_jpeg > core/io/_dicom_frames
     > core/io/_dicom_headers

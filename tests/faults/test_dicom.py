@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import logging
 import shutil
 import struct
+import sys
 import time
 import traceback
+import tracemalloc
+import zlib
 from pathlib import Path
 
 import nibabel as nib
@@ -32,6 +37,7 @@ from napari_hydraseg.core.errors import (
     VolumeReadError,
     VolumeTooLarge,
 )
+from napari_hydraseg.core.io import _dicom_open
 from napari_hydraseg.core.io.dicom import read_series, series_in
 
 AXIAL = [1, 0, 0, 0, 1, 0]
@@ -258,6 +264,21 @@ def test_f42_with_the_extra_lossless_pixels_are_the_same(name):
     np.testing.assert_array_equal(read_series(path_of(name)).data, plain.data)
 
 
+@pytest.mark.parametrize("name", ["JPGExtended.dcm", "JPEG-lossy.dcm"])
+def test_f42_jpeg_of_12_bits_is_read(name):
+    """The two values are those of pydicom's own tests, by another decoder."""
+    pytest.importorskip("gdcm", reason="needs the [dicom] extra")
+    volume = read_series(path_of(name))
+    assert volume.shape == (1, 1024, 256)
+    assert (volume.data[0, 0, 420, 140], volume.data[0, 0, 230, 120]) == (244, 95)
+
+
+def test_f42_jpeg_of_12_bits_without_gdcm_names_the_command(monkeypatch):
+    monkeypatch.setitem(sys.modules, "gdcm", None)
+    text = refused(UnsupportedTransferSyntax, path_of("JPGExtended.dcm"))
+    assert 'pip install "napari-hydraseg[dicom]"' in text
+
+
 def test_f42_a_film_format_is_refused(tmp_path):
     dataset = one()
     dataset.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.102"  # MPEG-4
@@ -359,12 +380,73 @@ def test_f45_compressed_pixels_that_end_early_are_refused(tmp_path):
     refused(VolumeReadError, file)
 
 
+BOMB = {"Rows": 65535, "Columns": 65535, "NumberOfFrames": 1_000_000}
+
+
+def refused_in_bounds(error, path, most=10e6):
+    """Refuse within 5 s of processor time, and within `most` bytes of memory."""
+    tracemalloc.start()
+    start = time.process_time()
+    text = refused(error, path)
+    spent, peak = time.process_time() - start, tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert spent < 5
+    assert peak < most
+    return text
+
+
 def test_f45_a_bomb_is_refused_before_anything_is_allocated(tmp_path):
-    dataset = one(Rows=65535, Columns=65535, NumberOfFrames=1_000_000)
-    folder = save(tmp_path / "s", [dataset])
-    start = time.perf_counter()
-    refused(VolumeTooLarge, folder)
-    assert time.perf_counter() - start < 5
+    refused_in_bounds(VolumeTooLarge, save(tmp_path / "s", [one(**BOMB)]))
+
+
+def test_f45_run_lengths_cannot_hold_what_they_promise(tmp_path):
+    """2 bytes of run lengths hold 128 at most."""
+    dataset = pydicom.dcmread(path_of("MR_small_RLE.dcm"))
+    dataset.Rows = dataset.Columns = 30_000
+    text = refused_in_bounds(TruncatedFile, save(tmp_path / "s", [dataset]))
+    assert "1800000000 bytes" in text
+
+
+def test_f45_a_packed_file_is_unpacked_no_further_than_its_header_says(tmp_path):
+    folder = save(tmp_path / "s", [one()])
+    content = (folder / "000.dcm").read_bytes()
+    zeros = gzip.compress(bytes(2**26), 9) * 30  # 2 GB
+    bomb = tmp_path / "bomb.dcm"
+    bomb.write_bytes(gzip.compress(content) + zeros)
+    assert bomb.stat().st_size < 3e6
+    text = refused_in_bounds(VolumeTooLarge, bomb, most=256e6)
+    assert "more than its header declares" in text
+
+
+def test_f45_a_deflated_file_is_inflated_no_further_than_its_header_says(tmp_path):
+    folder = save(tmp_path / "s", [one()])
+    content = (folder / "000.dcm").read_bytes()
+    old, new = b"1.2.840.10008.1.2.1\0", b"1.2.840.10008.1.2.1.99"
+    place = content.index(old)
+    # the value is three letters longer: so are its element and the group
+    start = 144 + int.from_bytes(content[140:144], "little")
+    meta = bytearray(content[:place] + new + content[place + len(old) : start])
+    meta[place - 2 : place] = len(new).to_bytes(2, "little")
+    meta[140:144] = (len(meta) - 144).to_bytes(4, "little")
+    deflate = zlib.compressobj(9, wbits=-zlib.MAX_WBITS)
+    body = deflate.compress(content[start:])
+    sound = tmp_path / "sound.dcm"
+    sound.write_bytes(meta + body + deflate.copy().flush())
+    assert read_series(sound).shape == (1, 4, 5)
+    body += b"".join(deflate.compress(bytes(2**26)) for _ in range(16))  # 1 GB
+    bomb = tmp_path / "bomb.dcm"
+    bomb.write_bytes(meta + body + deflate.flush())
+    assert bomb.stat().st_size < 3e6
+    refused_in_bounds(VolumeTooLarge, bomb)
+
+
+def test_f45_a_large_packed_file_that_declares_its_size_is_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(_dicom_open, "UNASKED", 1000)
+    pixels = np.arange(20_000, dtype=np.uint16).reshape(100, 200)
+    folder = save(tmp_path / "s", [one(pixels=pixels)])
+    packed = tmp_path / "packed.dcm.gz"
+    packed.write_bytes(gzip.compress((folder / "000.dcm").read_bytes()))
+    np.testing.assert_array_equal(read_series(packed).data[0, 0], pixels)
 
 
 # F46
@@ -466,7 +548,111 @@ def test_f47_colour_is_refused_until_a_channel_is_chosen():
     file = path_of("SC_rgb_small_odd.dcm")
     refused(UnsupportedDtype, file)
     assert read_series(file, index=0).shape == (1, 3, 3)
-    refused(UnsupportedDtype, path_of("examples_palette.dcm"))
+
+
+def test_f47_a_palette_is_a_colour_like_others():
+    from pydicom.pixels import apply_color_lut, pixel_array
+
+    file = path_of("examples_palette.dcm")
+    refused(UnsupportedDtype, file)
+    colours = apply_color_lut(pixel_array(file), pydicom.dcmread(file))
+    for channel in range(3):
+        found = read_series(file, index=channel).data[0, 0]
+        np.testing.assert_array_equal(found, colours[..., channel])
+
+
+def test_f47_a_palette_of_greys_is_grey(tmp_path):
+    dataset = one(np.zeros(3), np.array([[0, 1, 2]], np.uint8), Modality="US",
+                  ImagePositionPatient=None, ImageOrientationPatient=None)  # fmt: skip
+    dataset.PhotometricInterpretation = "PALETTE COLOR"
+    for colour in ("Red", "Green", "Blue"):
+        setattr(dataset, f"{colour}PaletteColorLookupTableDescriptor", [4, 0, 8])
+        setattr(dataset, f"{colour}PaletteColorLookupTableData", bytes([9, 50, 7, 0]))
+    volume = read_series(save(tmp_path / "s", [dataset]))
+    assert volume.data[0, 0].tolist() == [[9, 50, 7]]
+
+
+def region(delta_x, delta_y, unit=3, kind=1):
+    made = Dataset()
+    made.RegionSpatialFormat = kind
+    made.PhysicalUnitsXDirection = made.PhysicalUnitsYDirection = unit
+    made.PhysicalDeltaX, made.PhysicalDeltaY = delta_x, delta_y
+    return made
+
+
+@pytest.mark.parametrize(
+    ("regions", "spacing", "said"),
+    [
+        ([region(0.02, 0.03)], (0.3, 0.2), "that of the ultrasound region"),
+        ([region(0.02, -0.03), region(9, 9, unit=4)], (0.3, 0.2), "ultrasound region"),
+        ([region(0.02, 0.03), region(0.04, 0.04)], None, "different scales"),
+        ([region(0.02, 0.03, kind=4)], None, "without millimetres"),
+        ([region(0, 0.03)], None, "without millimetres"),
+        ([], None, "without millimetres"),
+    ],
+)
+def test_f47_ultrasound_has_the_millimetres_of_its_region(
+    tmp_path, regions, spacing, said
+):
+    dataset = one(Modality="US", ImagePositionPatient=None, PixelSpacing=None,
+                  ImageOrientationPatient=None)  # fmt: skip
+    dataset.SequenceOfUltrasoundRegions = regions
+    volume = read_series(save(tmp_path / "s", [dataset]))
+    assert [note for note in volume.notes if said in note]
+    assert ("spacing" in volume.known) == (spacing is not None)
+    if spacing:
+        assert volume.spacing_mm[1:] == pytest.approx(spacing)
+
+
+# where nibabel's authors found the first of these scans, index (row, column, slice)
+DWI_RAS = [
+    [0, -1.796875, 0, 115],
+    [-1.79684984, 0, -0.01570896, 135.028779],
+    [-0.00940843750, 0, 2.99995887, -78.710481],
+    [0, 0, 0, 1],
+]
+
+
+def mosaic_in(folder, data_root, greys=1):
+    source = data_root / "dicom" / "nibabel" / "siemens_dwi_0.dcm.gz"
+    with gzip.open(source) as file:
+        dataset = pydicom.dcmread(io.BytesIO(file.read()))
+    tiles = np.arange(49, dtype=np.uint16).reshape(7, 1, 7, 1) * greys
+    whole = np.broadcast_to(tiles, (7, 128, 7, 128)).copy()
+    whole[:, 5, :, 9] = MARK
+    dataset.PixelData = whole.reshape(896, 896).tobytes()
+    dataset.InstanceNumber = greys
+    return save(folder, [dataset])
+
+
+def test_f47_a_mosaic_is_cut_into_its_slices(data_root, tmp_path):
+    volume = read_series(mosaic_in(tmp_path / "s", data_root))
+    assert volume.shape == (48, 128, 128)
+    assert any("48 slices" in note for note in volume.notes)
+    slices = sorted({int(k): k for k in volume.data[0, :, 0, 0]})
+    assert slices == list(range(48))
+    marks = np.argwhere(volume.data[0] == MARK)
+    assert len(marks) == 48
+    for z, y, x in marks:
+        number = volume.data[0, z, 0, 0]
+        right, anterior, superior, _ = np.array(DWI_RAS) @ [5, 9, number, 1]
+        found = (volume.affine @ [z, y, x, 1])[:3]
+        np.testing.assert_allclose(found, [superior, -anterior, -right], atol=1e-3)
+
+
+def test_f47_of_several_mosaics_one_must_be_chosen(data_root, tmp_path):
+    folder = mosaic_in(tmp_path / "s", data_root)
+    (folder / "000.dcm").rename(folder / "first.dcm")
+    mosaic_in(tmp_path / "s", data_root, greys=2)
+    assert "2 volumes" in refused(UnsupportedShape, folder)
+    assert read_series(folder, index=1).data[0, :, 0, 0].max() == 94
+    assert read_series(folder, index=0).data[0, :, 0, 0].max() == 47
+
+
+def test_f47_a_mosaic_without_its_private_header_is_refused(tmp_path):
+    dataset = one(ImageType=["ORIGINAL", "PRIMARY", "M", "MOSAIC"])
+    text = refused(UnsupportedShape, save(tmp_path / "s", [dataset]))
+    assert "dcm2niix" in text
 
 
 # F48

@@ -28,6 +28,13 @@ NATIVE = {  # transfer syntaxes that lay the pixels down as they are: byte order
     "1.2.840.10008.1.2.1": "<",
     "1.2.840.10008.1.2.2": ">",
 }
+_JPEG = "1.2.840.10008.1.2.4."
+_MOST_PACKED = {  # bytes of pixels that a byte can hold; of others, any number
+    **dict.fromkeys(NATIVE, 1),
+    "1.2.840.10008.1.2.5": 64,  # runs of 128 in 2 bytes
+    **dict.fromkeys((f"{_JPEG}50", f"{_JPEG}51"), 1024),  # 2 bits for 64 or more
+    **dict.fromkeys((f"{_JPEG}57", f"{_JPEG}70"), 32),  # a bit for a pixel
+}
 POSITION = "ImagePositionPatient (0020,0032)"
 ORIENTATION = "ImageOrientationPatient (0020,0037)"
 SPACING = "PixelSpacing (0028,0030)"
@@ -100,13 +107,6 @@ def check_header(header: Header) -> None:
             f"{name} promises {voxels:.3g} voxels; the limit is {MAX_VOXELS:.3g}.",
             "Crop or resample the scan.",
         )
-    if "MOSAIC" in (header.values.get("ImageType") or ()):
-        raise UnsupportedShape(
-            f"{name} is a mosaic: a whole volume laid out in one picture.",
-            "Convert it to NIfTI, for instance with dcm2niix.",
-        )
-    if header.text("PhotometricInterpretation") == "PALETTE COLOR":
-        raise UnsupportedDtype(f"{name} is a colour picture.", "Save it in grey.")
     if bits not in (8, 16, 32) or not 1 <= header.number("BitsStored", bits) <= bits:
         raise UnsupportedDtype(
             f"{name} has pixels of {bits} bits; 8, 16 and 32 can be read.",
@@ -116,8 +116,11 @@ def check_header(header: Header) -> None:
     wanted = voxels * samples * bits // 8
     if header.text("PhotometricInterpretation") == "YBR_FULL_422":
         wanted = wanted * 2 // 3  # two pixels share their colours
-    here = min(header.size - header.start, header.length)
-    if header.start and header.syntax in NATIVE and here < wanted:
+    here = header.size - header.start
+    if header.length >= 0:
+        here = min(here, header.length)
+    most = here * _MOST_PACKED.get(header.syntax, wanted)
+    if header.start and most < wanted:
         raise TruncatedFile(
             f"{name} ends early: {max(here, 0)} of {wanted} bytes of pixels are there.",
             "Copy or export the scan again.",

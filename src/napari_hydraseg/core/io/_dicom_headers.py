@@ -40,7 +40,8 @@ TAGS = (
     "ImageType ImagerPixelSpacing InstanceNumber Modality NumberOfFrames "
     "PerFrameFunctionalGroupsSequence PhotometricInterpretation PixelRepresentation "
     "PixelSpacing RescaleIntercept RescaleSlope Rows SOPClassUID SOPInstanceUID "
-    "SamplesPerPixel SeriesDescription SeriesInstanceUID SeriesNumber "
+    "SamplesPerPixel SequenceOfUltrasoundRegions SeriesDescription SeriesInstanceUID "
+    "SeriesNumber "
     "SharedFunctionalGroupsSequence SliceThickness SpacingBetweenSlices "
     "TemporalPositionIdentifier TriggerTime"
 ).split()
@@ -247,7 +248,7 @@ def _values(dataset: Any) -> dict[str, Any]:
     return {
         element.keyword: element.value
         for element in dataset
-        if (element.VR == "SQ") == element.keyword.endswith("Sequence")
+        if (element.VR == "SQ") == ("Sequence" in element.keyword)
     }
 
 

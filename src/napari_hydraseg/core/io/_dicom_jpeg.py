@@ -6,10 +6,17 @@ Markers as in ITU-T T.81, annex B: https://www.w3.org/Graphics/JPEG/itu-t81.pdf
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from importlib import import_module
+from typing import Any
 
-from ..errors import TruncatedFile
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import TruncatedFile, UnsupportedTransferSyntax
+from ._dicom_frames import EXTRA
 from ._dicom_headers import Header
 
+EXTENDED = "1.2.840.10008.1.2.4.51"
 SYNTAXES = {f"1.2.840.10008.1.2.4.{end}" for end in ("50", "51", "57", "70")}
 _FRAMES = (0xC0, 0xC1, 0xC3)  # baseline, extended, lossless
 _TABLE, _ADOBE, _SCAN = 0xC4, 0xEE, 0xDA
@@ -43,6 +50,61 @@ def check_jpeg(pixels: bytes, header: Header, numbers: Sequence[int]) -> None:
                 f"The pixels of {header.name} are damaged.",
                 "Copy or export the series again.",
             )
+
+
+def is_deep(header: Header) -> bool:
+    """Whether a file is JPEG of more than 8 bits that is not lossless."""
+    return header.syntax == EXTENDED and header.number("BitsStored", 8) > 8
+
+
+def deep_frames(
+    pixels: bytes, header: Header, numbers: Sequence[int]
+) -> Iterator[NDArray[np.uint16]]:
+    """Decode JPEG of 12 bits; call `check_jpeg` first.
+
+    pydicom has no decoder for it but those under the GPL, and leaves gdcm out, whose
+    earlier versions could not.
+
+    Raises
+    ------
+    UnsupportedTransferSyntax
+        If gdcm is not installed.
+    """
+    from pydicom.encaps import get_frame
+
+    shape = header.number("Rows"), header.number("Columns")
+    for number in numbers:
+        frame = get_frame(pixels, number, number_of_frames=header.frames)
+        content = _gdcm_image(frame, header).GetBuffer()
+        # gdcm gives bytes as text
+        stored = np.frombuffer(content.encode("utf-8", "surrogateescape"), "<u2")
+        yield stored.reshape(shape)
+
+
+def _gdcm_image(frame: bytes, header: Header) -> Any:
+    try:
+        gdcm: Any = import_module("gdcm")
+    except ModuleNotFoundError as error:
+        raise UnsupportedTransferSyntax(
+            f"{header.name} is compressed (JPEG of 12 bits).", f"To read it: {EXTRA}"
+        ) from error
+    gdcm.Trace.WarningOff()
+    gdcm.Trace.ErrorOff()
+    fragment, fragments = gdcm.Fragment(), gdcm.SequenceOfFragments.New()
+    fragment.SetByteStringValue(frame)
+    fragments.AddFragment(fragment)
+    element = gdcm.DataElement(gdcm.Tag(0x7FE0, 0x0010))
+    element.SetValue(fragments.__ref__())
+    image = gdcm.Image()
+    image.SetNumberOfDimensions(2)
+    image.SetDimensions((header.number("Columns"), header.number("Rows"), 1))
+    image.SetDataElement(element)
+    grey = gdcm.PhotometricInterpretation.GetPIType("MONOCHROME2")
+    image.SetPhotometricInterpretation(gdcm.PhotometricInterpretation(grey))
+    syntax = gdcm.TransferSyntax.GetTSType(header.syntax)
+    image.SetTransferSyntax(gdcm.TransferSyntax(syntax))
+    image.SetPixelFormat(gdcm.PixelFormat(1, 16, 12, 11, 0))
+    return image
 
 
 def _sound(frame: bytes, header: Header) -> bool:

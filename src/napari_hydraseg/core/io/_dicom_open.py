@@ -5,18 +5,30 @@ from __future__ import annotations
 import gzip
 import io
 import logging
+import math
 import warnings
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 from ..errors import HydraSegError, TruncatedFile, VolumeReadError, VolumeTooLarge
 from ._stream import short_name
 
 MAX_BYTES = 2**33  # of one file after unpacking: as many voxels as may be, in int32
+UNASKED = 2**27  # bytes that are unpacked before the header is asked how many there are
+_PIECE = 2**20
 DEFLATED = "1.2.840.10008.1.2.1.99"
+_EXPLICIT = b"1.2.840.10008.1.2.1\0\0\0"  # as long as that, and not packed
+_PIXEL_DATA = 0x7FE00010
+_SIZES = {  # what is multiplied is the number of bits
+    0x00280010: "Rows",
+    0x00280011: "Columns",
+    0x00280002: "SamplesPerPixel",
+    0x00280008: "NumberOfFrames",
+    0x00280100: "BitsAllocated",
+}
 
 
 def is_dicom(path: Path) -> bool:
@@ -65,29 +77,56 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         yield file, False
 
 
-def _bounded(packed: gzip.GzipFile, name: str) -> bytes:
-    content = packed.read(MAX_BYTES + 1)
-    if len(content) > MAX_BYTES:
-        raise _too_large(name)
+def _bounded(packed: gzip.GzipFile, name: str) -> bytearray:
+    content, most = bytearray(), UNASKED
+    while piece := packed.read(_PIECE):
+        content += piece
+        if len(content) > most == UNASKED:
+            most = _most(io.BytesIO(content[:_PIECE]))
+        if len(content) > most:
+            raise _too_large(name)
     return content
 
 
 def _check_deflated(file: BinaryIO, name: str) -> None:
     """Inflate piece by piece, keeping nothing, before the parser does so at once."""
     head = file.read(144)  # preamble, "DICM", and the length of the group that follows
-    file.seek(144 + int.from_bytes(head[140:], "little"))
-    inflate, total = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    meta = file.read(int.from_bytes(head[140:], "little"))
+    inflate, total, most = zlib.decompressobj(-zlib.MAX_WBITS), 0, UNASKED
+    first = bytearray(head + meta.replace(DEFLATED.encode(), _EXPLICIT))
     piece = file.read(1 << 16)
     while piece and not inflate.eof:
-        total += len(inflate.decompress(piece, 1 << 24))
-        if total > MAX_BYTES:
+        unpacked = inflate.decompress(piece, _PIECE)
+        total += len(unpacked)
+        if len(first) < _PIECE:
+            first += unpacked
+        if total > most == UNASKED:
+            most = _most(io.BytesIO(first))
+        if total > most:
             raise _too_large(name)
         piece = inflate.unconsumed_tail or file.read(1 << 16)
 
 
+def _most(beginning: BinaryIO) -> int:
+    """How long a file may be, by the size of the pixels that its header declares."""
+    from pydicom.filereader import read_partial
+
+    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+        return tag == _PIXEL_DATA
+
+    try:
+        said: Any = read_partial(
+            beginning, at_pixels, force=True, specific_tags=list(_SIZES)
+        )
+        pixels = math.prod(int(said.get(tag) or 1) for tag in _SIZES.values())
+    except Exception:  # a header that cannot be read declares nothing
+        return UNASKED
+    return min(MAX_BYTES, UNASKED + pixels // 8)
+
+
 def _too_large(name: str) -> VolumeTooLarge:
     return VolumeTooLarge(
-        f"{name} unpacks to more than {MAX_BYTES / 2**30:.0f} GiB.",
+        f"{name} unpacks to far more than its header declares, or than can be held.",
         "Export the series without compression.",
     )
 

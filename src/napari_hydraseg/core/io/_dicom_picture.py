@@ -13,8 +13,10 @@ from ..errors import UnsupportedDtype, UnsupportedShape
 from ..types import SourceGrid, Volume
 from . import frame as frames
 from ._dicom_frames import Frame
+from ._dicom_headers import Header
 from ._dicom_open import quiet
 from ._dicom_pixels import decoded, digest_of, fill
+from ._dicom_values import is_coloured
 
 
 def picture(listed: Sequence[Frame], name: str, *, index: int | None = None) -> Volume:
@@ -47,7 +49,7 @@ def picture(listed: Sequence[Frame], name: str, *, index: int | None = None) -> 
         notes.append(f"Picture {index} of 0 to {len(listed) - 1} was taken.")
         channel = None
     one = listed[index if len(listed) > 1 and index is not None else 0]
-    if one.header.number("SamplesPerPixel", 1) == 1:
+    if not is_coloured(one.header):
         voxels, digest = fill([one], _plain(one), name)
     else:
         voxels, digest, more = _grey(one, channel)
@@ -82,11 +84,36 @@ def _grey(one: Frame, channel: int | None) -> tuple[NDArray[Any], str, list[str]
     )
 
 
+def _of_regions(header: Header) -> tuple[NDArray[np.float64] | None, str]:
+    """Distance of rows and of columns in mm, as an ultrasound machine states it.
+
+    Its picture may hold several regions, each of a scale of its own: DICOM PS3.3,
+    C.8.5.5. Those count that show a plane (spatial format 1) and are in cm (unit 3).
+    """
+    sizes = {
+        (abs(10 * float(one.PhysicalDeltaY)), abs(10 * float(one.PhysicalDeltaX)))
+        for one in header.values.get("SequenceOfUltrasoundRegions") or ()
+        if one.get("RegionSpatialFormat") == 1
+        and one.get("PhysicalUnitsXDirection") == 3
+        and one.get("PhysicalUnitsYDirection") == 3
+        and all(one.get(f"PhysicalDelta{axis}") for axis in "XY")
+    }
+    if len(sizes) > 1:
+        return None, "Its regions are of different scales: no millimetre is known."
+    if not sizes or not np.isfinite([*sizes]).all():
+        return None, ""
+    note = "The size of a pixel is that of the ultrasound region; it holds within that."
+    return np.array(sizes.pop()), note
+
+
 def _as_volume(
     voxels: NDArray[Any], one: Frame, digest: str, notes: list[str]
 ) -> Volume:
     """Lay it out as other pictures are: rows from the top, columns from the left."""
-    spacing = one.spacing_mm
+    spacing, more = (one.spacing_mm, "")
+    if spacing is None:
+        spacing, more = _of_regions(one.header)
+    notes += filter(None, [more])
     _, rows, columns = voxels.shape
     header: Any = nib.Nifti1Header()
     header.set_data_shape((columns, rows, 1))

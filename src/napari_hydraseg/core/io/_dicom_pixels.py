@@ -15,9 +15,9 @@ import numpy as np
 from ..errors import TruncatedFile, VolumeReadError
 from ._dicom_frames import NATIVE, Frame
 from ._dicom_headers import Header
-from ._dicom_jpeg import SYNTAXES, check_jpeg
+from ._dicom_jpeg import SYNTAXES, check_jpeg, deep_frames, is_deep
 from ._dicom_open import DoesNotFit, named, opened, quiet
-from ._dicom_values import Voxels, kinds_of, settle, streams
+from ._dicom_values import Voxels, has_palette, kinds_of, settle, streams
 from ._limits import check_size
 
 Wanted: TypeAlias = Mapping[int, tuple[Frame, Voxels]]
@@ -150,6 +150,7 @@ def decoded(header: Header, numbers: Sequence[int]) -> Iterator[tuple[int, Voxel
         As stored; colours as RGB.
     """
     from pydicom import dcmread
+    from pydicom.pixels.processing import apply_color_lut
     from pydicom.pixels.utils import iter_pixels
     from pydicom.uid import UID
 
@@ -166,9 +167,15 @@ def decoded(header: Header, numbers: Sequence[int]) -> Iterator[tuple[int, Voxel
     grey = header.number("SamplesPerPixel", 1) == 1
     if header.syntax in SYNTAXES:
         check_jpeg(dataset.PixelData, header, numbers)
-    plugin = _plugin(header.syntax)
-    arrays = iter_pixels(
-        dataset, indices=list(numbers), raw=grey, decoding_plugin=plugin
+    arrays: Iterator[Voxels] = (
+        deep_frames(dataset.PixelData, header, numbers)
+        if is_deep(header) and grey
+        else iter_pixels(
+            dataset,
+            indices=list(numbers),
+            raw=grey,
+            decoding_plugin=_plugin(header.syntax),
+        )
     )
     try:
         for number, stored in zip(numbers, arrays, strict=True):
@@ -177,7 +184,10 @@ def decoded(header: Header, numbers: Sequence[int]) -> Iterator[tuple[int, Voxel
                     f"{name} holds a frame of another size than its header says.",
                     "Export the series again.",
                 )
-            yield number, stored
+            yield (
+                number,
+                apply_color_lut(stored, dataset) if has_palette(header) else stored,
+            )
     except RuntimeError as error:  # what the decoder refused
         raise VolumeReadError(
             f"The pixels of {name} cannot be unpacked.",

@@ -63,13 +63,23 @@ def _signed(frame: Frame) -> bool:
     return frame.header.number("PixelRepresentation") == 1
 
 
+def is_coloured(header: Header) -> bool:
+    """Whether a pixel is a colour: three numbers, or the number of one in a palette."""
+    return header.number("SamplesPerPixel", 1) > 1 or has_palette(header)
+
+
+def has_palette(header: Header) -> bool:
+    """Whether the numbers of pixels are places in a table of colours."""
+    return header.text("PhotometricInterpretation") == "PALETTE COLOR"
+
+
 def streams(header: Header) -> bool:
     """Whether the pixels lie in the file as they are, to be read straight from it."""
     # bytes of 8-bit pixels are swapped in pairs in big endian
     return bool(
         header.start
         and header.syntax in NATIVE
-        and header.number("SamplesPerPixel", 1) == 1
+        and not is_coloured(header)
         and (NATIVE[header.syntax] == "<" or header.number("BitsAllocated") > 8)
     )
 

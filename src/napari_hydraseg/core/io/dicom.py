@@ -17,6 +17,7 @@ from ._dicom_choice import Series, headers_of, series_in
 from ._dicom_even import even
 from ._dicom_frames import Frame, check_header, frames_of
 from ._dicom_headers import Header
+from ._dicom_mosaic import is_mosaic, mosaic
 from ._dicom_open import is_dicom, opened, quiet
 from ._dicom_picture import picture
 from ._dicom_pixels import fill, same_pixels
@@ -88,15 +89,14 @@ def read_series(
     with quiet(name):
         listed = [one for header in headers for one in _checked(header)]
         placed = check_geometry(listed, name)
-    volume = (
-        _volume(
-            _stacked(listed, name, index, assume_spacing_mm),
-            name,
-            regularise=regularise,
-        )
-        if placed
-        else picture(listed, name, index=index)
-    )
+    if any(map(is_mosaic, headers)):
+        voxels, affine, digest, more = mosaic(listed, name, index=index)
+        volume = replace(_in_our_order(voxels, affine, digest), notes=tuple(more))
+    elif placed:
+        found = _stacked(listed, name, index, assume_spacing_mm)
+        volume = _volume(found, name, regularise=regularise)
+    else:
+        volume = picture(listed, name, index=index)
     return replace(
         volume,
         modality=_MODALITIES.get(headers[0].text("Modality")),
@@ -145,6 +145,8 @@ def sources_of(
 
     name = short_name(path)
     headers, _ = headers_of(path, series)
+    if any(map(is_mosaic, headers)):
+        raise NotAVolume(f"The slices of {name} are no files.", "Save a NIfTI mask.")
     with quiet(name):
         listed = [one for header in headers for one in _checked(header)]
         if not check_geometry(listed, name):
