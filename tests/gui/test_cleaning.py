@@ -208,7 +208,7 @@ def test_a_large_change_is_one_undo_and_lets_the_window_breathe(
     beat = QTimer()
     beat.timeout.connect(lambda: beats.append(1))
     beat.start(0)
-    amendment = amend.Amendment(painted, change)
+    amendment = amend.Amendment(painted, change, axis=0)
     with qtbot.waitSignal(amendment.ended):
         amendment.start()
         assert not painted.editable

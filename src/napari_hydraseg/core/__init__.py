@@ -49,6 +49,7 @@ _HOMES = {
     "pretrain": ("pretrain",),
     "cleaning": ("clean",),
     "interpolation": ("fill_between",),
+    "threshold": ("redraw",),
     "cohorts": ("compare_cohorts",),
     "shift": ("mmd", "mmd_test", "shift"),
     "transfer": ("compare_transfer",),

@@ -14,7 +14,7 @@ from qtpy.QtCore import QObject, QTimer, Signal
 from napari_hydraseg.core.errors import WrongInput
 from napari_hydraseg.core.types import Progress, Segmentation, Steps
 
-from . import layers
+from . import layers, nouns, proposals
 
 # Voxels at once: about 20 ms, so that the window answers in between
 _BLOCK = 200_000
@@ -120,18 +120,24 @@ class Amendment(QObject):
         With the voxels in memory; not to be painted on until `ended` is sent.
     change : Change
         What to do.
+    axis : int
+        Voxel axis along which slices are counted. Those that are changed and were not
+        annotated before are not annotated afterwards either.
     """
 
     ended = Signal(int)  # voxels that were changed
 
-    def __init__(self, layer: Any, change: Change) -> None:
+    def __init__(self, layer: Any, change: Change, *, axis: int) -> None:
         super().__init__()
-        self._layer, self._change = layer, change
+        self._layer, self._change, self._axis = layer, change, axis
         self._start = self._count = 0
         self._stack = ExitStack()
 
     def start(self) -> None:
         """Begin; a small change is there at once."""
+        drawn = nouns.annotated_slices(self._layer, self._axis)
+        slices = [at for at in self._change.slices(self._axis) if at < len(drawn)]
+        self._unsure = [at for at in slices if not drawn[at]]
         _at_work.add(self)
         self._stack.callback(_at_work.discard, self)
         if self._change.old.size > _BLOCK:
@@ -149,7 +155,10 @@ class Amendment(QObject):
             QTimer.singleShot(0, self._next)
             return
         self._stack.close()
-        self._layer.refresh()
+        layer, change = self._layer, self._change
+        layer.refresh()
+        proposals.propose(layer, self._axis, change.found.labels, self._unsure)
+        show_volumes(layer, change.table)
         self.ended.emit(self._count)
 
     def _length(self) -> int:

@@ -20,14 +20,7 @@ from napari_hydraseg import core
 from napari_hydraseg.core.types import PLANES, Segmentation, Steps
 
 from . import nouns, proposals
-from .amend import (
-    Amendment,
-    Change,
-    change_steps,
-    ensure_amendable,
-    in_mm,
-    show_volumes,
-)
+from .amend import Amendment, Change, change_steps, ensure_amendable, in_mm
 from .annotate import AnnotateBox
 from .form import button, named, rows, text, unready
 from .jobbar import JobBar
@@ -188,24 +181,21 @@ class CleanBox(QCollapsible):
         self._layer = self._annotation.labels.layer()
         ensure_amendable(self._layer)
         self._axis = self._annotation.axis()
-        self._drawn = nouns.annotated_slices(self._layer, self._axis)
+        drawn = nouns.annotated_slices(self._layer, self._axis)
         noun = nouns.segmentation_of(self._layer)
-        return replace(noun, annotated=self._drawn, plane=PLANES[self._axis])
+        return replace(noun, annotated=drawn, plane=PLANES[self._axis])
 
     def _show(self, change: Change) -> None:
-        amendment = Amendment(self._layer, change)
+        amendment = Amendment(self._layer, change, axis=self._axis)
         words = in_words(change, filling=self._filling)
         amendment.ended.connect(lambda count: self._end(change, words, count))
         amendment.start()
 
     def _end(self, change: Change, words: str, count: int) -> None:
-        unsure = [at for at in change.slices(self._axis) if not self._drawn[at]]
-        proposals.propose(self._layer, self._axis, change.found.labels, unsure)
         painted = change.old.size - count
         if painted:
             words += f" {painted} voxels that you painted meanwhile stay."
         self.bar.say(words)
-        show_volumes(self._layer, change.table)
         self._annotation.ticked.emit(self._layer)
         self._annotation.changed.emit()
         self.amended.emit()

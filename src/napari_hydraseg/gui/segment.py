@@ -25,6 +25,7 @@ from .choosers import LayerBox, ModalityBox, ModelBox
 from .form import button, fill, named, rows, table, text, unready
 from .jobbar import JobBar, device, open_steps
 from .library import card_text, library
+from .soft import SoftBox
 from .words import how_made
 
 
@@ -73,6 +74,7 @@ class SegmentWidget(QWidget):
             tip="Volume of each structure in millilitres",
             heads=("Structure", "Volume (ml)"),
         )
+        self.soft = SoftBox(napari_viewer, self.table)
         self.save = button(
             "Save segmentation…",
             "segment.save",
@@ -91,8 +93,10 @@ class SegmentWidget(QWidget):
         column.addWidget(text("Look for"))
         column.addWidget(self.heads)
         column.addWidget(self.card)
+        column.addWidget(self.soft.keep)
         column.addWidget(self.bar)
         column.addWidget(self.table)
+        column.addWidget(self.soft)
         column.addWidget(self.save)
         column.addStretch(1)
 
@@ -215,10 +219,14 @@ class SegmentWidget(QWidget):
         self._geometry = nouns.geometry_of(self._asked)
         volume = nouns.volume_of(self._asked)
         heads, where = self.chosen_heads(), device()
+        share = self.soft.keep.isChecked()
         return open_steps(
             self.model.path(),
-            lambda checkpoint: core.segment(
-                volume, checkpoint, heads=heads, device=where
+            lambda checkpoint: self.soft.watch(
+                core.segment(
+                    volume, checkpoint, heads=heads, device=where, probabilities=share
+                ),
+                checkpoint,
             ),
         )
 
@@ -229,6 +237,7 @@ class SegmentWidget(QWidget):
         lines, squares = [], []
         for head, segmentation in found.items():
             layer = self._put(head, segmentation)
+            self.soft.offer(head, layer)
             features = layers.table(
                 segmentation,
                 known_mm="pixel" not in {str(u) for u in layer.units},
