@@ -33,7 +33,8 @@ FLOORS = """
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/suggest, gui/autosave, gui/cleaning, gui/soft > gui/annotate, gui/teach
+    > gui/suggest, gui/autosave, gui/history, gui/cleaning, gui/soft
+    > gui/annotate, gui/teach
     > gui/choosers
     > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend
     > gui/drafting > gui/layers, gui/worker, gui/form, gui/view, gui/drawing,
@@ -52,7 +53,7 @@ FLOORS = """
     > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint > core/_reference
 2   core/convert > core/_convert_* > core/_foreign
-2   core/models > core/checkpoint
+2   core/lineage > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
 2   core/drafts
@@ -68,12 +69,11 @@ FLOORS = """
     > core/io/_dicom_headers
     > core/io/_dicom_open > core/io/_* > core/io/_voxels
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
-1   core/grid > core/_hounsfield, core/_frame
+1   core/grid > core/_hounsfield, core/_frame, core/_foreground
 1   core/metrics > core/_surfaces > core/_overlap
 1   core/_mmd, core/_exchange > core/_relabel, core/_centred > core/_kernels
 1   core/phantom
 1   core/_model_card
-1   core/_crop
 1   core/networks > core/networks/* > core/networks/_*
     > core/networks/_blocks, core/networks/_depthwise
 0   core/types

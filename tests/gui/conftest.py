@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtWidgets import QWidget
 
 from napari_hydraseg import core
+from napari_hydraseg.core import drafts
 from napari_hydraseg.core.types import (
     Checkpoint,
     FinetuneResult,
@@ -36,6 +37,13 @@ CARD = {
 def strict(monkeypatch):
     """A widget that outlives its viewer is a fault."""
     monkeypatch.setenv("NAPARI_STRICT_QT", "1")
+
+
+@pytest.fixture(autouse=True)
+def own_drafts(monkeypatch, tmp_path):
+    """Keep the user's unsaved annotations out of the tests."""
+    monkeypatch.setattr(drafts, "folder", lambda: tmp_path / "drafts")
+    return tmp_path / "drafts"
 
 
 @pytest.fixture(autouse=True)

@@ -24,9 +24,11 @@ from napari_hydraseg.core.types import FinetuneResult, Progress, Steps
 
 from . import keys, nouns
 from .annotate import AnnotateBox
+from .autosave import Autosave, Recovery
 from .cleaning import CleanBox
 from .drawing import Curve
 from .form import button, named, rows, text
+from .history import History
 from .jobbar import JobBar, device, open_steps
 from .library import keep, library
 from .suggest import NextSlice
@@ -55,6 +57,11 @@ class FinetuneWidget(QWidget):
         self.clean = CleanBox(self.annotation)
         self.choice = HeadBox()
         self.next = NextSlice(self.annotation, self.choice)
+        self.history = History(self.choice.model)
+        self.autosave = Autosave(self.annotation)
+        self.recovery = Recovery(self.annotation, self.autosave)
+        self.kept = text(name="finetune.autosave", label="Kept aside")
+        self.kept.hide()
         self._make_controls()
         self.bar = JobBar(
             "finetune",
@@ -106,7 +113,9 @@ class FinetuneWidget(QWidget):
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
+        column.addWidget(self.recovery)
         column.addWidget(self.annotation)
+        column.addWidget(self.kept)
         column.addWidget(self.clean)
         column.addWidget(self.choice)
         column.addWidget(self.next)
@@ -126,6 +135,7 @@ class FinetuneWidget(QWidget):
         column.addLayout(answer)
         column.addWidget(self.curve)
         column.addWidget(self.verdict)
+        column.addWidget(self.history)
         column.addStretch(1)
         self._offer(None)
 
@@ -133,9 +143,14 @@ class FinetuneWidget(QWidget):
         self.annotation.changed.connect(self._check)
         self.choice.changed.connect(self._check)
         self.bar.run.clicked.connect(lambda _=False: self._run())
+        self.autosave.told.connect(self._on_kept)
         keys.bind(self.viewer, "D", self, self.annotation.toggle_done)
         keys.bind(self.viewer, "N", self, self.next.go)
         self._check()
+
+    def _on_kept(self, words: str) -> None:
+        self.kept.setText(words)
+        self.kept.show()
 
     def _check(self) -> None:
         labels = self.annotation.labels.layer()

@@ -22,6 +22,7 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import LabelDtype, UnknownLabelId
 from napari_hydraseg.core.types import Segmentation, Volume
 
+from . import kept
 from .colours import colours
 from .nouns import GEOMETRY, segmentation_of
 
@@ -267,6 +268,7 @@ def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     keep = (*GEOMETRY, "features", "metadata", "name", "colormap")
     layer = Labels(data, **{k: attributes[k] for k in keep if k in attributes})
     core.save_segmentation(segmentation_of(layer), path, overwrite=True)
+    kept.settle(attributes.get("metadata", {}), data)
     sweep_temporaries(Path(path).parent)  # of a save that was killed long ago
     return [path]
 

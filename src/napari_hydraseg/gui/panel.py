@@ -46,7 +46,7 @@ class Panel(QWidget):
         super().__init__()
         self.headers: dict[str, QPushButton] = {}
         self.pages: dict[str, QScrollArea] = {}
-        self.steps: dict[str, QWidget] = {}
+        self.steps: dict[str, Any] = {}
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(2)
@@ -56,6 +56,9 @@ class Panel(QWidget):
             group.addButton(header)
             column.addWidget(header)
             column.addWidget(page, 1)
+        recovery = self.steps["finetune"].recovery  # offered at once, on every step
+        recovery.restored.connect(lambda: self.open_step("finetune"))
+        column.insertWidget(0, recovery)
         footer = text(FOOTER, name="panel.footer", label="Notice")
         footer.setAlignment(Qt.AlignmentFlag.AlignCenter)
         column.addWidget(footer)

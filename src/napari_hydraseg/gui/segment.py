@@ -20,7 +20,7 @@ from qtpy.QtWidgets import (
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Segmentation, Steps
 
-from . import layers, nouns, view
+from . import kept, layers, nouns, view
 from .choosers import LayerBox, ModalityBox, ModelBox
 from .form import button, fill, named, rows, table, text, unready
 from .jobbar import JobBar, device, open_steps
@@ -286,6 +286,7 @@ class SegmentWidget(QWidget):
         except core.HydraSegError as error:
             self.bar.complain(error)
         else:
+            kept.settle(layer.metadata, layer.data)
             self.bar.say(f"Saved as {path.name}, on the scan's own grid.")
 
 

@@ -12,7 +12,8 @@ import logging
 import time
 import traceback
 from collections import deque
-from collections.abc import Generator
+from collections.abc import Callable, Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +29,7 @@ _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 0.03  # more often than the eye sees would flood the event loop
 _MILLISECONDS_TO_END = 5000
 
+_beside = ThreadPoolExecutor(1, "hydraseg")  # its last call ends before the process
 _running: list[Job] = []  # at most one: two jobs would share processor and memory
 
 
@@ -51,6 +53,7 @@ def start(steps: Steps[Any], *, title: str) -> Job:
     JobBusy
         If another job is running in this process.
     """
+    news.starting.emit()
     if _running:
         steps.close()
         raise JobBusy(
@@ -63,6 +66,26 @@ def start(steps: Steps[Any], *, title: str) -> Job:
 def running() -> Job | None:
     """Tell which job is running now, if any."""
     return _running[0] if _running else None
+
+
+def beside(call: Callable[[], object]) -> Future[object]:
+    """Run a short call in a thread of its own, beside any job and before the exit.
+
+    Parameters
+    ----------
+    call : callable
+        Touches neither layers nor widgets.
+    """
+    return _beside.submit(call)
+
+
+class _News(QObject):
+    """Tells every form what concerns all of them."""
+
+    starting = Signal()  # of a job: keep what a crash would take
+
+
+news = _News()
 
 
 class Job(QObject):

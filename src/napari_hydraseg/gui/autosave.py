@@ -1,0 +1,217 @@
+"""Annotations kept aside each minute and before each job, and offered again."""
+
+from __future__ import annotations
+
+import time
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from qtpy.compat import isalive
+from qtpy.QtCore import QObject, QTimer, Signal
+from qtpy.QtWidgets import QApplication, QFrame, QHBoxLayout, QVBoxLayout
+
+from napari_hydraseg.core import drafts
+from napari_hydraseg.core.errors import HydraSegError
+
+from . import drafting, kept, worker
+from .annotate import AnnotateBox
+from .form import button, text
+
+_MILLISECONDS = 60_000
+_EVENTS = ("paint", "labels_update", "data", "features")
+_DISCARD = "Discard"
+_SURE = "Discard for good?"
+
+
+class Keeper:
+    """What is yet to be kept aside: layers painted on since the last time.
+
+    It is no part of any window, so that it still works while one is being closed.
+    """
+
+    def __init__(self) -> None:
+        self.dirty: dict[Path, tuple[Any, Any]] = {}
+
+    def mark(self, layer: Any, image: Any) -> None:
+        """Remember that a layer was painted on."""
+        self.dirty[kept.path_of(layer.metadata)] = layer, image
+
+    def save(self) -> list[Future[object]]:
+        """Take snapshots now, and write them beside whatever is running.
+
+        Raises
+        ------
+        HydraSegError
+            If the labels of a layer cannot be kept.
+        """
+        futures = []
+        while self.dirty:
+            path, (layer, image) = self.dirty.popitem()
+            draft = drafting.snapshot(layer, image)
+            if draft is not None:
+                futures.append(worker.beside(partial(drafts.save_draft, draft, path)))
+        return futures
+
+    def save_last(self) -> None:
+        """Save when nobody can be told of a fault any more."""
+        try:
+            self.save()
+        except (HydraSegError, RuntimeError):  # too late for a thread, or for a layer
+            return
+
+
+class Autosave(QObject):
+    """Keeps painted layers aside each minute, before each job and at the end.
+
+    Parameters
+    ----------
+    annotation : AnnotateBox
+        Whose labels are watched.
+    """
+
+    told = Signal(str)
+    _ended = Signal(object)
+
+    def __init__(self, annotation: AnnotateBox) -> None:
+        super().__init__(annotation)
+        self._annotation = annotation
+        self._watched: list[int] = []
+        self.keeper = Keeper()
+        self._timer = QTimer(self)
+        self._timer.setInterval(_MILLISECONDS)
+        self._timer.timeout.connect(self.save)
+        self._timer.start()
+        self._ended.connect(self._tell)
+        annotation.labels.chosen.connect(self._watch)
+        annotation.ticked.connect(self._mark)
+        worker.news.starting.connect(self.save)
+        annotation.destroyed.connect(self.keeper.save_last)
+        application = QApplication.instance()
+        if application is not None:
+            application.aboutToQuit.connect(self._on_quit)
+
+    def save(self) -> None:
+        """Keep aside what was painted since the last time."""
+        try:
+            futures = self.keeper.save()
+        except HydraSegError as error:
+            self.told.emit(f"Not kept aside: {error}")
+            return
+        for future in futures:
+            future.add_done_callback(self._hand_over)
+
+    def _hand_over(self, future: Future[object]) -> None:
+        """Hand the outcome to the main thread; this runs in the other one."""
+        if isalive(self):
+            self._ended.emit(future)
+
+    def _tell(self, future: Future[object]) -> None:
+        error = future.exception()
+        if error is not None:
+            self.told.emit(f"Not kept aside: {worker.in_plain_words(error)}")
+        else:
+            now = time.strftime("%H:%M")
+            self.told.emit(f"Kept aside against a crash at {now}; not yet saved.")
+
+    def _watch(self) -> None:
+        layer = self._annotation.labels.layer()
+        if layer is not None and id(layer.events) not in self._watched:
+            self._watched.append(id(layer.events))
+            for name in _EVENTS:
+                getattr(layer.events, name).connect(self._on_paint)
+
+    def _on_paint(self, event: Any) -> None:
+        if isalive(self):
+            self._mark(event.source)
+
+    def _mark(self, layer: Any) -> None:
+        self.keeper.mark(layer, self._annotation.image.layer())
+
+    def _on_quit(self) -> None:
+        self.keeper.save_last()
+
+
+class Recovery(QFrame):
+    """Offers what an earlier session did not save: Restore or Discard.
+
+    Parameters
+    ----------
+    annotation : AnnotateBox
+        Gets the restored labels.
+    autosave : Autosave
+        Watches them from then on.
+    """
+
+    restored = Signal()
+
+    def __init__(self, annotation: AnnotateBox, autosave: Autosave) -> None:
+        super().__init__()
+        self._annotation, self._autosave = annotation, autosave
+        self.found = drafts.list_drafts()
+        self.words = text(name="finetune.recovery", label="Unsaved annotations")
+        self.restore = button(
+            "Restore",
+            "finetune.restore",
+            "Put the annotations back into the viewer, as new layers; open the scan "
+            "first, so that they find it",
+            self._restore,
+        )
+        self.discard = button(
+            _DISCARD,
+            "finetune.discard_draft",
+            "Delete these annotations; asks once more",
+            self._discard,
+        )
+        self.setFrameShape(QFrame.Shape.StyledPanel)
+        column = QVBoxLayout(self)
+        column.addWidget(self.words)
+        line = QHBoxLayout()
+        line.addWidget(self.restore)
+        line.addWidget(self.discard)
+        column.addLayout(line)
+        self._show()
+
+    def _show(self) -> None:
+        if not self.found:
+            self.hide()  # never shown from here: without a parent it would be a window
+        lines = ["An earlier session ended without saving these annotations:"]
+        lines += [in_words(info) for info in self.found[:5]]
+        if self.found[5:]:
+            lines.append(f"and {len(self.found) - 5} more")
+        self.words.setText("\n".join(lines))
+
+    def _restore(self) -> None:
+        left = []
+        for info in self.found:
+            try:
+                draft = drafts.open_draft(info.path)
+                layer = drafting.restore(self._annotation.viewer, draft, info.path)
+            except HydraSegError as error:
+                left.append(info)
+                self._autosave.told.emit(str(error))
+                continue
+            self._annotation.labels.choose(layer)
+            self._autosave.keeper.mark(layer, self._annotation.image.layer())
+        self._autosave.save()  # from now on they are this session's
+        self.found = left
+        self._show()
+        self.restored.emit()
+
+    def _discard(self) -> None:
+        if self.discard.text() != _SURE:
+            self.discard.setText(_SURE)
+            return
+        for info in self.found:
+            drafts.discard_draft(info.path)
+        self.found = []
+        self._show()
+
+
+def in_words(info: drafts.DraftInfo) -> str:
+    """Say what a draft is without naming a scan: slices, size, time."""
+    when = time.strftime("%d %b %Y, %H:%M", time.localtime(info.saved))
+    size = " x ".join(str(n) for n in reversed(info.shape))
+    plural = "slice" if info.slices == 1 else "slices"
+    return f"{info.slices} {plural} of a scan of {size} voxels, {when}"
