@@ -166,6 +166,25 @@ def test_a_frame_turns_cuts_out_the_middle_and_normalises_what_is_left():
 
 def test_a_frame_as_large_as_the_slices_cuts_nothing():
     assert framed(volume(), crop=20).data.shape == (3, 1, 30, 20)
+    assert not framed(volume(), crop=20).notes
+
+
+def test_a_frame_that_cuts_says_how_much_it_looks_at():
+    (note,) = framed(volume(), crop=8).notes
+    assert "the middle of each slice alone, 8 mm to a side" in note
+    unknown = framed(replace(volume(), known=frozenset()), crop=8).notes
+    assert "8 pixels to a side" in unknown[-1]
+
+
+@pytest.mark.parametrize(
+    ("rows", "columns", "reaches"),
+    [((9, 12), (14, 17), False), ((9, 12), (10, 12), True), ((0, 7), (14, 17), True)],
+)
+def test_labels_at_the_edge_of_what_is_looked_at_are_noticed(rows, columns, reaches):
+    frame = grid.Frame((20, 30), (20, 30), "L,A", crop=8)
+    labels = np.zeros((2, 20, 30), np.uint8)
+    labels[1, slice(*rows), slice(*columns)] = 1
+    assert frame.reaches_edge(labels) == reaches
 
 
 @pytest.mark.parametrize("align", ["edges", "first"])

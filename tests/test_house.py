@@ -27,25 +27,27 @@ FILES = sorted(
 # public face of core, "version" the package itself.
 FLOORS = """
 5   cli > demo
-    > commands/compare, commands/convert, commands/doctor, commands/judge,
-    commands/library, commands/segment, commands/series, commands/train
+    > commands/clean, commands/compare, commands/convert, commands/doctor,
+    commands/judge, commands/library, commands/segment, commands/series, commands/train
     > commands/masks, commands/cohorts
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/suggest, gui/autosave, gui/history, gui/cleaning, gui/soft
+    > gui/suggest, gui/autosave, gui/history, gui/badge, gui/cleaning, gui/soft
     > gui/annotate, gui/teach
     > gui/choosers
     > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend
     > gui/drafting > gui/layers, gui/worker, gui/form, gui/view, gui/drawing,
     gui/words, gui/keys, gui/ledger
-    > gui/nouns > gui/colours, gui/kept, gui/proposals > gui
+    > gui/nouns > gui/colours, gui/kept, gui/proposals,
+    gui/activity > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state
     > core/_few, core/_arms, core/_paired > core/report
     > core/_describe, core/_figures, core/_plain > core/_compared,
     core/_describe_cohorts
-3   core/finetune, core/pretrain, core/shift, core/cohorts, core/suggestion
+3   core/finetune, core/pretrain, core/shift, core/cohorts, core/suggestion,
+    core/pace
     > core/_verdict, core/_candidate, core/_teach, core/_saved, core/_evidence,
     core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source

@@ -162,3 +162,23 @@ def test_of_an_organ_that_is_there_once_the_largest_piece_is_kept():
     np.testing.assert_array_equal(kept, labels)
     assert kept.dtype == labels.dtype
     assert not keep_largest(np.zeros((1, 2, 2), np.uint8)).any()
+
+
+@pytest.mark.parametrize(
+    ("crop", "columns", "said"),
+    [
+        (8, (12, 15), ""),
+        (8, (8, 12), "The a reaches the edge of that middle"),
+        (8, (0, 0), "No a lies in that middle"),
+        (None, (0, 0), ""),
+    ],
+)
+def test_what_a_model_of_the_middle_may_have_missed_is_said(crop, columns, said):
+    from napari_hydraseg.core import grid
+    from napari_hydraseg.core.inference import _cut_notes
+
+    frame = grid.Frame((20, 30), (20, 30), "L,A", crop=crop)
+    mask = np.zeros((2, 20, 30), np.uint8)
+    mask[1, 8:12, slice(*columns)] = 1
+    notes = _cut_notes(frame, {"a": mask})
+    assert [note for note in notes if said in note] if said else not notes

@@ -44,17 +44,24 @@ def test_the_grey_matter_is_found_as_published(name, model, files):
     assert agreement(model(name), *files) == pytest.approx(PUBLISHED[name], abs=5e-4)
 
 
-@pytest.mark.parametrize("turned", ["PIR", "RSA", "IAL"])
-def test_a_scan_stored_another_way_gives_the_same(turned, model, files, tmp_path):
+@pytest.mark.parametrize(
+    ("name", "turned"),
+    [
+        ("challenge", "PIR"),
+        ("challenge", "RSA"),
+        ("challenge", "IAL"),
+        ("large", "RSA"),
+    ],
+)
+def test_a_scan_stored_another_way_gives_the_same(name, turned, model, files, tmp_path):
     to = nib.orientations.axcodes2ornt(tuple(turned))
-    for path, name in zip(files, ("scan.nii.gz", "labels.nii.gz"), strict=True):
+    for path, file in zip(files, ("scan.nii.gz", "labels.nii.gz"), strict=True):
         image = nib.load(path)
         way = nib.orientations.ornt_transform(nib.io_orientation(image.affine), to)
-        nib.save(image.as_reoriented(way), tmp_path / name)
-    checkpoint = model("challenge")
+        nib.save(image.as_reoriented(way), tmp_path / file)
     scan, labels = tmp_path / "scan.nii.gz", tmp_path / "labels.nii.gz"
-    expected = PUBLISHED["challenge"]
-    assert agreement(checkpoint, scan, labels) == pytest.approx(expected, abs=0.01)
+    expected = pytest.approx(PUBLISHED[name], abs=0.01)
+    assert agreement(model(name), scan, labels) == expected
 
 
 def test_the_mask_lies_on_the_grid_of_the_file(model, files, tmp_path):
@@ -65,6 +72,21 @@ def test_the_mask_lies_on_the_grid_of_the_file(model, files, tmp_path):
     np.testing.assert_allclose(mask.affine, scan.affine)
     overlap = dice(np.asarray(mask.dataobj) == 1, np.asarray(manual.dataobj) == GREY)
     assert overlap == pytest.approx(PUBLISHED["challenge"], abs=5e-4)
+
+
+@pytest.mark.parametrize(("shift_mm", "said"), [(0, ""), (60, "off the centre?")])
+def test_a_cord_beside_the_middle_is_said(shift_mm, said, model, files):
+    """The published recipe looks at the middle 50 mm of each slice."""
+    scan = load_volume(files[0], modality="MR")
+    few = replace(scan, data=scan.data[:, :1], grid=None)
+    pixels = round(2 * shift_mm / few.spacing_mm[2])  # the middle moves half as far
+    wider = np.pad(few.data, ((0, 0),) * 3 + ((pixels, 0),), mode="edge")
+    steps = segment(replace(few, data=wider), model("challenge"))
+    notes = finish(steps)["grey_matter"].made_by["fallbacks"]
+    assert [n for n in notes if "middle of each slice alone, 50 mm to a side" in n]
+    after = [note for note in notes if "that middle" in note]
+    assert bool(after) == bool(said)
+    assert not said or said in after[0]
 
 
 def test_a_head_that_it_is_taught_decides_by_itself(model, files):

@@ -34,6 +34,9 @@ class Frame:
     crop : int or None
         Rows and columns of the middle that are kept; None: all. A picture that is not
         larger in both is kept whole.
+    box : tuple of (int, int)
+        First and one past the last of rows and columns (of blocks: z, y, x) of the
+        scan that are looked at, before all else; (): all.
     """
 
     native: tuple[int, ...]
@@ -41,15 +44,28 @@ class Frame:
     orientation: str = OURS
     align: Align = "edges"
     crop: int | None = None
+    box: tuple[tuple[int, int], ...] = ()
 
     @property
     def plain(self) -> bool:
         """Whether it only scales, with edges aligned."""
-        return (self.orientation, self.align, self._window) == (OURS, "edges", None)
+        cut = self.box or self.cuts
+        return (self.orientation, self.align) == (OURS, "edges") and not cut
+
+    @property
+    def cuts(self) -> bool:
+        """Whether only the middle is looked at."""
+        return self._window is not None
+
+    def reaches_edge(self, labels: NDArray[Any]) -> bool:
+        """Whether labels (slice, row, column) touch the edge of what is looked at."""
+        seen = self.enter_labels(labels)
+        edges = (seen[..., 0], seen[..., -1], seen[..., 0, :], seen[..., -1, :])
+        return any(edge.any() for edge in edges)
 
     def enter(self, slices: NDArray[Any]) -> Array:
         """Bring grey values (..., row, column) into the frame."""
-        turned = self._turned(slices)
+        turned = self._turned(slices[self._boxed])
         shape = (*turned.shape[: -len(self.size)], *self._size)
         scaled = (
             scale(turned, shape) if self.align == "edges" else _sample(turned, shape, 1)
@@ -58,7 +74,7 @@ class Frame:
 
     def enter_labels(self, labels: NDArray[Any]) -> NDArray[Any]:
         """Bring labels (slice, row, column) into the frame, by the nearest voxel."""
-        turned = self._turned(labels)
+        turned = self._turned(labels[self._boxed])
         shape = (len(labels), *self._size)
         scaled = (
             scale_labels(turned, shape)
@@ -82,13 +98,28 @@ class Frame:
         ndarray of float32, shape (n, k, *native)
         """
         whole = np.empty((*answer.shape[:2], *self._size), np.float32)
-        whole[:] = np.asarray(outside, np.float32)[:, None, None]
+        fill = np.asarray(outside, np.float32)
+        whole[:] = fill.reshape(-1, *(1,) * len(self._size))
         whole[self._kept] = answer
-        shape = (*answer.shape[:2], *self._swapped(self.native))
+        inner = tuple(stop - start for start, stop in self.box) or self.native
+        shape = (*answer.shape[:2], *self._swapped(inner))
         scaled = (
             scale(whole, shape) if self.align == "edges" else _sample(whole, shape, 1)
         )
-        return np.ascontiguousarray(self._turned_back(scaled))
+        return self._unboxed(self._turned_back(scaled), outside)
+
+    def _unboxed(self, answer: Array, outside: Sequence[float]) -> Array:
+        if not self.box:
+            return np.ascontiguousarray(answer)
+        whole = np.empty((*answer.shape[:2], *self.native), np.float32)
+        fill = np.asarray(outside, np.float32)
+        whole[:] = fill.reshape(-1, *(1,) * len(self.native))
+        whole[self._boxed] = answer
+        return whole
+
+    @property
+    def _boxed(self) -> tuple[Any, ...]:
+        return (..., *(slice(start, stop) for start, stop in self.box))
 
     @property
     def _size(self) -> tuple[int, ...]:

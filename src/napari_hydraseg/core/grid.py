@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._foreground import foreground
 from ._frame import Frame as Frame
 from ._frame import scale as scale
 from ._frame import scale_labels as scale_labels
@@ -113,16 +114,25 @@ def frame_of(
     notes : tuple of str
         Fall-backs that were taken.
     """
-    size, notes = target_size(volume, spec, modality=modality, head=head)
-    if not spec.slicewise:
-        return Frame(volume.shape, size), notes
-    native = _in_plane(volume.shape, volume.plane)
     rule = spacing_rule(spec, modality=modality, head=head)
     own = rule if isinstance(rule, Mapping) else {}
+    whole, box = volume, Frame.box
+    if own.get("foreground"):
+        volume, box = foreground(whole, slicewise=spec.slicewise)
+    size, notes = target_size(volume, spec, modality=modality, head=head)
+    if not spec.slicewise:
+        return Frame(whole.shape, size, box=box), notes
+    native = _in_plane(whole.shape, whole.plane)
     # only axial slices have the directions that an orientation names
     orientation = spec.orientation if volume.plane == "axial" else Frame.orientation
     align, crop = own.get("align", "edges"), own.get("crop")
-    return Frame(native, size, orientation, align, crop), notes
+    frame = Frame(native, size, orientation, align, crop, box)
+    if frame.cuts:
+        known = "mm" in own and "spacing" in whole.known
+        side = f"{crop * own['mm']:g} mm" if known else f"{crop} pixels"
+        note = f"The model looks at the middle of each slice alone, {side} to a side."
+        notes = (*notes, note)
+    return frame, notes
 
 
 def channels_of(spec: ModelSpec, head: str | None) -> tuple[str, ...]:

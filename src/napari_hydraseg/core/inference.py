@@ -209,7 +209,19 @@ def _segment_on(
         )
         place = partial(_placed, number, len(groups), ", ".join(group))
         found |= yield from relay(steps, place)
+        notes += _cut_notes(data.frame, {head: found[head][0] for head in group})
     return found, notes
+
+
+def _cut_notes(frame: grid.Frame, labels: dict[str, NDArray[np.uint8]]) -> list[str]:
+    """Say where a model that looks at the middle alone may have missed something."""
+    notes: list[str] = []
+    for head, mask in labels.items():
+        if frame.cuts and not mask.any():
+            notes.append(f"No {head} lies in that middle: is the scan off the centre?")
+        elif frame.cuts and frame.reaches_edge(mask):
+            notes.append(f"The {head} reaches the edge of that middle: it may be cut.")
+    return notes
 
 
 def _placed(number: int, count: int, note: str, progress: Progress) -> Progress:

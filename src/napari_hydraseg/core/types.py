@@ -250,7 +250,9 @@ class ModelSpec:
         ("MR"); the head wins, so that heads of small and large organs can share an
         encoder, and heads of equal spacing share one pass. A number is the in-plane
         size (2-D) or the size along all axes (3-D); ``{"longest": n}`` scales the
-        longer side to n pixels, for pictures that have no millimetres.
+        longer side to n pixels, for pictures that have no millimetres. ``{"mm": x}``
+        is the number x, beside which may stand "foreground" (true: air around the body
+        is cut off), "align" and "crop" (of slices; see `grid.Frame`).
     intensity : mapping of str to mapping
         Normalisation by modality; see `core.grid.normalise`.
     orientation : str
