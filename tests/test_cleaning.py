@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import json
+
+import nibabel as nib
 import numpy as np
 import pytest
+from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
 from napari_hydraseg import core
+from napari_hydraseg.cli import main
 from napari_hydraseg.core.errors import UnknownLabelId
 from napari_hydraseg.core.types import Segmentation, SourceGrid, finish
 
@@ -178,3 +183,34 @@ def test_cleaning_twice_is_cleaning_once_and_no_class_takes_from_another(seed):
     np.testing.assert_array_equal(cleaned(once, **options), once)
     dropped = cleaned(some, smallest_mm3=6.0)
     np.testing.assert_array_equal(once[dropped > 0], dropped[dropped > 0])
+
+
+@pytest.fixture
+def file(box, tmp_path):
+    path = tmp_path / "mask.nii.gz"
+    nib.save(nib.Nifti1Image(box.transpose(2, 1, 0), np.diag([1.0, 1, 2, 1])), path)
+    return path
+
+
+def test_the_command_cleans_as_core_does(box, file, tmp_path):
+    out = tmp_path / "clean.nii.gz"
+    asked = ["clean", file, "-o", out, "--smallest", 5, "--holes", 5, "--json"]
+    done = CliRunner().invoke(main, [str(part) for part in asked])
+    assert done.exit_code == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert (told["verb"], told["unit"]) == ("clean", "mm3")
+    assert told["classes"][0]["left"] == 150
+    wanted = finish(
+        core.clean(core.load_segmentation(file), smallest_mm3=5, holes_mm3=5)
+    )
+    np.testing.assert_array_equal(core.load_segmentation(out).labels, wanted.labels)
+
+
+@pytest.mark.parametrize(
+    ("asked", "status"), [([], 2), (["--largest", "--overwrite"], 7)]
+)
+def test_the_command_writes_over_no_mask_and_does_nothing_unasked(file, asked, status):
+    before = file.read_bytes()
+    done = CliRunner().invoke(main, ["clean", str(file), "-o", str(file), *asked])
+    assert done.exit_code == status, done.stderr
+    assert file.read_bytes() == before

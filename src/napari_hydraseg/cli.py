@@ -10,6 +10,7 @@ from pathlib import Path
 import click
 
 from . import __version__
+from .commands.clean import clean
 from .commands.compare import compare
 from .commands.convert import convert
 from .commands.doctor import doctor
@@ -49,6 +50,7 @@ def demo(output: Path, headless: bool, overwrite: bool) -> None:
 
 for _verb in (
     segment,
+    clean,
     finetune,
     shift,
     evaluate,
