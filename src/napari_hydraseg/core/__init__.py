@@ -68,6 +68,7 @@ _HOMES = {
         "surface_dice",
     ),
     "report": ("describe", "write_report"),
+    "pace": ("measure_pace",),
     "suggestion": ("look_at_slices", "rank_slices"),
     "phantom": ("heart_phantom",),
 }

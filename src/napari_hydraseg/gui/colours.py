@@ -59,3 +59,9 @@ def colours_of(layer: Any, names: Mapping[int, str]) -> dict[int, str]:
             red, green, blue = np.rint(255 * np.asarray(settled[label])[:3]).astype(int)
             found[label] = f"#{red:02X}{green:02X}{blue:02X}"
     return found
+
+
+def napari_colour(rgba: Any) -> str:
+    """Write a colour of napari (four numbers from 0 to 1) as Qt wants it."""
+    red, green, blue = (round(255 * float(part)) for part in rgba[:3])
+    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -185,7 +185,13 @@ class FinetuneWidget(QWidget):
     def _run(self) -> None:
         self._offer(None)
         self.curve.clear()
-        self.bar.start(self._gather, self._show, title="Fine-tuning", watch=self._watch)
+        self.bar.start(
+            self._gather,
+            self._show,
+            title="Fine-tuning",
+            watch=self._watch,
+            rescue=lambda result: keep(result) if result.accepted else None,
+        )
 
     def _watch(self, progress: Progress) -> None:
         self.curve.add(progress.values)

@@ -146,6 +146,7 @@ class JobBar(QWidget):
         *,
         title: str,
         watch: Callable[[Progress], object] | None = None,
+        rescue: Callable[[Any], object] | None = None,
     ) -> None:
         """Run a job: gather its input, step it in a thread, show its result.
 
@@ -159,11 +160,13 @@ class JobBar(QWidget):
             What the user calls the work.
         watch : callable, optional
             Called in the main thread with each `Progress`.
+        rescue : callable, optional
+            Saves the best so far if napari is closed meanwhile.
         """
         if self.busy:
             return
         try:
-            self._job = worker.start(gather(), title=title)
+            self._job = worker.start(gather(), title=title, rescue=rescue)
         except HydraSegError as error:
             self.complain(error)
             return
@@ -174,7 +177,7 @@ class JobBar(QWidget):
         self._job.failed.connect(self.complain)
         self._job.cancelled.connect(self._on_cancelled)
         self._job.ended.connect(self._on_end)
-        self.destroyed.connect(self._job.cancel)
+        self.destroyed.connect(self._job.leave)
         self.run.setEnabled(False)
         self.cancel.setEnabled(True)
         self.stop.setEnabled(True)

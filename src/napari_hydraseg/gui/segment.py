@@ -21,7 +21,9 @@ from napari_hydraseg import core
 from napari_hydraseg.core.types import Segmentation, Steps
 
 from . import kept, layers, nouns, view
+from .badge import Badge, probe_of
 from .choosers import LayerBox, ModalityBox, ModelBox
+from .colours import napari_colour
 from .form import button, fill, named, rows, table, text, unready
 from .jobbar import JobBar, device, open_steps
 from .library import card_text, library
@@ -67,6 +69,7 @@ class SegmentWidget(QWidget):
         self.heads.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
         self.heads.setTextElideMode(Qt.TextElideMode.ElideRight)
         self.card = text(name="segment.card", label="About the model")
+        self.badge = Badge("segment.badge")
         self.bar = JobBar("segment", "Segment", tip="Segment the whole scan")
         self.table = table(
             "segment.table",
@@ -94,6 +97,7 @@ class SegmentWidget(QWidget):
         column.addWidget(self.heads)
         column.addWidget(self.card)
         column.addWidget(self.soft.keep)
+        column.addWidget(self.badge)
         column.addWidget(self.bar)
         column.addWidget(self.table)
         column.addWidget(self.soft)
@@ -213,6 +217,17 @@ class SegmentWidget(QWidget):
                 ]
             )
         )
+        self._ask_pace()
+
+    def _ask_pace(self) -> None:
+        """Let the badge say device and time for what is chosen."""
+        layer, model, heads = self.image.layer(), self.model.info(), self.chosen_heads()
+        if layer is None or model is None or not heads:
+            self.badge.ask(None, None)
+            return
+        path, where = str(model.path), device()
+        key = (id(layer), path, heads, where, self.modality.modality())
+        self.badge.ask(key, probe_of(layer, path, heads=heads, device=where))
 
     def _gather(self) -> Steps[dict[str, Segmentation]]:
         self._asked = self.image.layer()
@@ -288,9 +303,3 @@ class SegmentWidget(QWidget):
         else:
             kept.settle(layer.metadata, layer.data)
             self.bar.say(f"Saved as {path.name}, on the scan's own grid.")
-
-
-def napari_colour(rgba: Any) -> str:
-    """Write a colour of napari (four numbers from 0 to 1) as Qt wants it."""
-    red, green, blue = (round(255 * float(part)) for part in rgba[:3])
-    return f"#{red:02x}{green:02x}{blue:02x}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from weakref import ref
 
 from qtpy.QtCore import QTimer
@@ -10,7 +10,6 @@ from qtpy.QtWidgets import QVBoxLayout, QWidget
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
-from napari_hydraseg.core.suggestion import SliceLook
 from napari_hydraseg.core.types import Progress
 
 from . import nouns, worker
@@ -18,6 +17,9 @@ from .annotate import AnnotateBox
 from .form import button, text
 from .jobbar import device, open_steps
 from .teach import HeadBox
+
+if TYPE_CHECKING:  # it needs torch, which must not delay the first dock
+    from napari_hydraseg.core.suggestion import SliceLook
 
 _WORDS = "Next best slice (N)"
 _STOP = "Stop looking"

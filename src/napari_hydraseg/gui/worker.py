@@ -18,22 +18,26 @@ from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import create_worker
-from napari.utils import progress as activity
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, Signal, Slot
 from superqt.utils import GeneratorWorker
 
 from napari_hydraseg.core.errors import HydraSegError, JobBusy, JobError, OutOfMemory
 from napari_hydraseg.core.types import Progress, Steps
 
+from .activity import Activity
+
 _LOG = logging.getLogger(__name__)
 _SECONDS_BETWEEN_SIGNS = 0.03  # more often than the eye sees would flood the event loop
-_MILLISECONDS_TO_END = 5000
+_MILLISECONDS_TO_SAVE, _MILLISECONDS_TO_END = 4000, 1000  # together: F77
 
-_beside = ThreadPoolExecutor(1, "hydraseg")  # its last call ends before the process
+# one thread each, so that calls of a lane keep their order; they end before the process
+_lanes = {lane: ThreadPoolExecutor(1, lane) for lane in ("keep", "probe")}
 _running: list[Job] = []  # at most one: two jobs would share processor and memory
 
 
-def start(steps: Steps[Any], *, title: str) -> Job:
+def start(
+    steps: Steps[Any], *, title: str, rescue: Callable[[Any], object] | None = None
+) -> Job:
     """Run a long verb in a thread.
 
     Parameters
@@ -42,6 +46,9 @@ def start(steps: Steps[Any], *, title: str) -> Job:
         What a verb such as `core.segment` returned; nothing of it has run yet.
     title : str
         What the user calls this work, for messages.
+    rescue : callable, optional
+        If napari is closed meanwhile, the verb is told to stop with the best that it
+        has, and this saves that, in the verb's thread.
 
     Returns
     -------
@@ -60,7 +67,7 @@ def start(steps: Steps[Any], *, title: str) -> Job:
             f"{_running[0].title} is still running.",
             "Wait until it has finished, or press its Cancel button.",
         )
-    return Job(steps, title)
+    return Job(steps, title, rescue)
 
 
 def running() -> Job | None:
@@ -68,15 +75,9 @@ def running() -> Job | None:
     return _running[0] if _running else None
 
 
-def beside(call: Callable[[], object]) -> Future[object]:
-    """Run a short call in a thread of its own, beside any job and before the exit.
-
-    Parameters
-    ----------
-    call : callable
-        Touches neither layers nor widgets.
-    """
-    return _beside.submit(call)
+def beside(call: Callable[[], object], *, lane: str = "keep") -> Future[object]:
+    """Run a short call, which touches no layer, in a thread beside any job."""
+    return _lanes[lane].submit(call)
 
 
 class _News(QObject):
@@ -100,15 +101,21 @@ class Job(QObject):
     cancelled = Signal()
     ended = Signal()
 
-    def __init__(self, steps: Steps[Any], title: str) -> None:
+    def __init__(
+        self,
+        steps: Steps[Any],
+        title: str,
+        rescue: Callable[[Any], object] | None = None,
+    ) -> None:
         super().__init__()
         self.title = title
         self._told = False
-        self._activity = _Activity(title)
+        self._activity = Activity(title)
         _running.append(self)
         self._worker: _StepsWorker | None = create_worker(
             _drive, steps, _worker_class=_StepsWorker, _ignore_errors=True
         )
+        self._worker.rescue = rescue
         self._worker.yielded.connect(self._on_progress)
         self._worker.returned.connect(self._on_return)
         self._worker.warned.connect(self._on_warning)
@@ -119,6 +126,12 @@ class Job(QObject):
     @Slot()
     def cancel(self) -> None:
         """Discard the work; takes effect at the verb's next `Progress`."""
+        if self._worker is not None:
+            self._worker.discard()
+
+    @Slot()
+    def leave(self) -> None:
+        """End because the window is closed: save the best, if that was asked for."""
         if self._worker is not None:
             self._worker.quit()
 
@@ -158,39 +171,10 @@ class Job(QObject):
     @Slot()
     def _on_quit(self) -> None:
         # closeEvent of a dock's child does not come reliably when napari quits
+        self.leave()
+        QThreadPool.globalInstance().waitForDone(_MILLISECONDS_TO_SAVE)
         self.cancel()
         QThreadPool.globalInstance().waitForDone(_MILLISECONDS_TO_END)
-
-
-class _Activity:
-    """The job's bar in napari's activity dialog.
-
-    Napari handles waiting events each time such a bar moves, so that signals of the job
-    arrive while an earlier one is still being handled: what comes then is skipped.
-    """
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._bar: Any = None
-        self._moving = self._over = False
-
-    def show(self, progress: Progress) -> None:
-        if self._moving or self._over:
-            return
-        self._moving = True
-        if self._bar is None:
-            self._bar = activity(total=progress.total, desc=self._title)
-        self._bar.update(max(0, progress.done - self._bar.n))
-        self._moving = False
-        self._shut()
-
-    def close(self) -> None:
-        self._over = True
-        self._shut()
-
-    def _shut(self) -> None:
-        if self._over and not self._moving and self._bar is not None:
-            self._bar.close()
 
 
 def in_plain_words(error: BaseException) -> HydraSegError:
@@ -266,6 +250,8 @@ class _StepsWorker(GeneratorWorker):
         self._messages: deque[object] = deque()
         self._last_sign = 0.0
         self._last_dice = ""
+        self.rescue: Callable[[Any], object] | None = None
+        self._closing = False
 
     def work(self) -> Any:
         try:
@@ -276,12 +262,32 @@ class _StepsWorker(GeneratorWorker):
                 progress = self._gen.send(message)
             self.aborted.emit()
         except StopIteration as end:
-            return end.value
+            return self._rescued(end.value)
         except Exception as error:  # told in plain words by `Job`; nothing is hidden
             return _Failure(error)
         finally:
             self._gen.close()
         return None
+
+    def _rescued(self, result: Any) -> Any:
+        try:
+            if self._closing and self.rescue is not None:
+                self.rescue(result)
+        except HydraSegError as error:
+            return _Failure(error)
+        return result
+
+    def quit(self) -> None:
+        """End as napari asks for when its window is closed."""
+        if self.rescue is None:
+            super().quit()
+        elif not self._closing:
+            self._closing = True
+            self.send("stop")
+
+    def discard(self) -> None:
+        """End without a result."""
+        super().quit()
 
     def _tell(self, progress: Progress) -> None:
         dice = str(progress.values.get("dice", ""))

@@ -1,0 +1,95 @@
+"""Device and time, said before Run is pressed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from napari_hydraseg import core
+from napari_hydraseg.gui import layers, view
+from napari_hydraseg.gui.badge import Badge
+from napari_hydraseg.gui.segment import SegmentWidget
+
+
+@pytest.fixture
+def badge(qtbot):
+    made = Badge("segment.badge")
+    qtbot.addWidget(made)
+    return made
+
+
+def probe(seconds, log=None):
+    def gather():
+        def call():
+            if log is not None:
+                log.append(seconds)
+            return SimpleNamespace(device="CPU, 2 threads", seconds=seconds)
+
+        return call
+
+    return gather
+
+
+def test_the_badge_says_where_and_how_long(badge, qtbot):
+    badge.show()
+    badge.ask("a", probe(12.3))
+    qtbot.waitUntil(lambda: bool(badge.text()) and "Measuring" not in badge.text())
+    assert badge.text() == "CPU, 2 threads · about 12 s for this scan"
+
+
+def test_what_was_measured_is_not_measured_again(badge, qtbot):
+    log = []
+    badge.show()
+    for key, seconds in (("a", 12), ("b", 200), ("a", 12)):
+        badge.ask(key, probe(seconds, log))
+        words = "12 s" if key == "a" else "3 min"
+        qtbot.waitUntil(lambda words=words: words in badge.text())
+    assert log == [12, 200]
+
+
+def test_a_hidden_form_measures_nothing(badge, qtbot):
+    log = []
+    badge.ask("a", probe(12, log))
+    qtbot.wait(600)
+    assert log == []
+    badge.show()
+    qtbot.waitUntil(lambda: log == [12])
+
+
+def test_a_fault_of_the_probe_leaves_the_badge_empty(badge, qtbot):
+    def gather():
+        def call():
+            raise RuntimeError("no kernel")
+
+        return call
+
+    badge.show()
+    badge.ask("a", gather)
+    qtbot.waitUntil(lambda: "a" in badge._known)
+    assert badge.text() == ""
+
+
+def test_segment_asks_for_what_is_chosen(dock, verbs, viewer, scan, monkeypatch):
+    asked = []
+
+    def play(volume, checkpoint, *, heads, device):
+        asked.append((volume, heads, device))
+        return SimpleNamespace(device="CPU", seconds=1)
+
+    monkeypatch.setitem(vars(core), "measure_pace", play)
+    form = dock(SegmentWidget)
+    assert form.badge._gather is None
+    view.add(viewer, layers.volume_layers(scan))
+    assert form.badge._gather()().seconds == 1
+    assert asked == [(scan, ("heart",), "auto")]
+
+
+def test_opening_the_panel_loads_no_torch():
+    code = "import sys, napari_hydraseg.gui.panel; print('torch' in sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "False"
