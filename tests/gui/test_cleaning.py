@@ -10,7 +10,7 @@ from qtpy.QtCore import QTimer
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Progress, Segmentation, finish
-from napari_hydraseg.gui import amend, layers, nouns, proposals, view, worker
+from napari_hydraseg.gui import amend, drafting, layers, nouns, proposals, view, worker
 from napari_hydraseg.gui.finetune import FinetuneWidget
 
 
@@ -124,6 +124,17 @@ def test_filled_slices_are_not_yours_until_you_accept_them(
     click(form, "between.accept")
     assert form.annotation.annotated() == [1, 2, 3, 4, 5]
     assert control(form, "between.accept").isHidden()
+
+
+def test_what_was_filled_is_nobodys_in_a_copy_and_in_a_draft_too(
+    form, painted, viewer, click, finished
+):
+    click(form, "between.run")
+    finished()
+    assert drafting.snapshot(painted).aside == {2, 3, 4}
+    click(form, "finetune.copy")
+    assert form.annotation.labels.layer() != painted
+    assert form.annotation.annotated() == [1, 5]
 
 
 def test_painting_on_a_filled_slice_makes_it_yours(form, painted, click, finished):

@@ -12,7 +12,7 @@ from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import PLANES, Segmentation
 
-from . import layers, ledger, nouns, view
+from . import layers, ledger, nouns, proposals, view
 from .choosers import LayerBox
 from .form import button, named, rows, text
 
@@ -125,6 +125,7 @@ class AnnotateBox(QWidget):
             return
         noun = nouns.segmentation_of(source)
         self._add(noun, f"corrected · {source.name}", source)
+        proposals.carry(source, self.labels.layer())
         source.visible = False
 
     def toggle_done(self) -> None:

@@ -13,7 +13,7 @@ from napari_hydraseg.core.drafts import Draft
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import PLANES, Volume
 
-from . import kept, layers, nouns, view
+from . import kept, layers, nouns, proposals, view
 
 
 def snapshot(layer: Any, image: Any = None) -> Draft | None:
@@ -42,7 +42,9 @@ def snapshot(layer: Any, image: Any = None) -> Draft | None:
     painted = nouns.segmentation_of(layer, image if volume is not None else None)
     axis = volume.plane_axis if volume is not None else PLANES.index(painted.plane)
     slices = int(nouns.annotated_slices(layer, axis).sum())
-    mine = slices or ours.get("aside")
+    # what a program filled is nobody's yet: a draft says so by setting it aside
+    aside = {*ours.get("aside", ()), *proposals.standing(layer, axis)}
+    mine = slices or aside
     if not mine or kept.is_settled(layer.metadata, layer.data):
         return None
     noun = ours.get("segmentation")
@@ -52,7 +54,7 @@ def snapshot(layer: Any, image: Any = None) -> Draft | None:
         painted,
         start,
         frozenset(int(at) for at in ours.get("done", ())),
-        frozenset(int(at) for at in ours.get("aside", ())),
+        frozenset(int(at) for at in aside),
         drafts.identity(volume) if volume is not None else "",
         slices,
     )

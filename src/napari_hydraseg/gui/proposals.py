@@ -67,6 +67,11 @@ def accept(labels: Any, axis: int) -> list[int]:
     return found
 
 
+def carry(source: Any, copy: Any) -> None:
+    """Let a copy of a layer keep what nobody vouches for in the original."""
+    copy.metadata.setdefault("hydraseg", {})["proposed"] = _kept(source)
+
+
 def _kept(labels: Any) -> dict[tuple[int, int], tuple[NDArray[Any], ...]]:
     """Look up what programs left, by axis and slice."""
     return dict(labels.metadata.get("hydraseg", {}).get("proposed", {}))
