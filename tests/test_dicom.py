@@ -21,7 +21,7 @@ from napari_hydraseg.core.errors import (
     TruncatedFile,
     UnsupportedShape,
 )
-from napari_hydraseg.core.io import frame
+from napari_hydraseg.core.io import _dicom_headers, _dicom_pixels, frame
 from napari_hydraseg.core.io.dicom import is_dicom, read_series, series_in
 from napari_hydraseg.core.io.export import save_dicom_seg, save_seg_nrrd
 
@@ -245,6 +245,35 @@ def test_the_digest_of_a_series_does_not_depend_on_names(scans, tmp_path):
     second = read_series(tmp_path)
     assert first.sha256 == second.sha256
     np.testing.assert_array_equal(first.data, second.data)
+
+
+def test_the_quick_way_to_a_header_finds_what_pydicom_finds():
+    """Over all of pydicom's own files; what it cannot read it leaves alone."""
+    known, quick = {}, 0
+    for name in sorted(n for n in get_testdata_files() if n.endswith(".dcm")):
+        with open(name, "rb") as file, warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            head = file.read(2**16)
+            found = _dicom_headers.quick_header(head, _dicom_headers._tags(), known)
+            if found is None:
+                continue
+            whole = _dicom_headers._parse(file)
+        quick += 1
+        said = {k: str(v) for k, v in whole.values.items()}
+        said.pop("SpecificCharacterSet", None)  # comes unasked, and is not used
+        assert {k: str(v) for k, v in found.values.items()} == said
+        assert (found.syntax, found.storage) == (whole.syntax, whole.storage)
+        assert found.pixels == whole.pixels
+    assert quick > 30
+
+
+def test_a_series_is_the_same_with_threads_and_without(scans, monkeypatch):
+    folder = scans / "mr_hippocampus_crop_Study1"
+    alone = read_series(folder)
+    monkeypatch.setattr(_dicom_pixels, "_ALONE", 0)
+    together = read_series(folder)
+    np.testing.assert_array_equal(alone.data, together.data)
+    assert alone.sha256 == together.sha256
 
 
 @pytest.fixture

@@ -96,6 +96,8 @@ def check_words(error: HydraSegError, path: Path) -> None:
     assert str(path.parent) not in said
     assert error.hint
     assert said.endswith(error.hint)
+    assert "--" not in error.hint  # the hint is for a window as well
+    assert len(error.in_terminal) <= LETTERS
     assert error.hint.endswith(".")
     said.encode("utf-8")
 

@@ -148,6 +148,25 @@ def test_f29_a_model_that_learned_from_the_scan_tells_nothing(patient, model, ou
     assert tell(out) == {}
 
 
+def test_f29_nothing_is_kept_in_the_home_of_the_user(
+    patient, model, out, tmp_path, monkeypatch
+):
+    """Settings, caches, logs and states, wherever a program may keep them."""
+    home = tmp_path / "home"
+    home.mkdir()
+    for name in ("HOME", "USERPROFILE", "APPDATA", "LOCALAPPDATA"):
+        monkeypatch.setenv(name, str(home))
+    for kind in ("CONFIG", "DATA", "CACHE", "STATE"):
+        monkeypatch.setenv(f"XDG_{kind}_HOME", str(home / kind.lower()))
+    monkeypatch.delenv("HYDRASEG_WEIGHTS", raising=False)
+    hydraseg("segment", patient[0], "--model", model, "--modality", "MR", "-o", out)
+    hydraseg("models", "add", model)
+    hydraseg("evaluate", "--pair", patient[1], patient[1], "-o", out / "report.html")
+    assert any(home.rglob("*.safetensors"))  # the home was the one that is used
+    assert tell(home) == {}
+    assert not [path for path in home.rglob("*") if WHO in path.name]
+
+
 def test_f29_the_log_tells_nothing(patient, caplog, out):
     caplog.set_level(logging.DEBUG)
     core.load_volume(patient[0])

@@ -7,6 +7,8 @@ import re
 import struct
 import subprocess
 import sys
+import tarfile
+import tempfile
 import time
 import tracemalloc
 import zipfile
@@ -365,6 +367,26 @@ def test_f61_an_archive_is_refused_and_nothing_of_it_is_written(member, tmp_path
     assert len(list((tmp_path / "in").iterdir())) == 3
 
 
+@pytest.mark.parametrize("kind", ["w", "w:gz", "w:bz2"])
+@pytest.mark.parametrize("member", ["../out.txt", "link", "device", "hard"])
+def test_f61_a_tar_is_refused_and_nothing_of_it_is_written(kind, member, tmp_path):
+    path = tmp_path / "in" / "m.safetensors"
+    path.parent.mkdir()
+    with tarfile.open(path, kind) as archive:
+        made = tarfile.TarInfo(member)
+        made.type = {
+            "link": tarfile.SYMTYPE,
+            "hard": tarfile.LNKTYPE,
+            "device": tarfile.CHRTYPE,
+        }.get(member, tarfile.REGTYPE)
+        made.linkname = "/etc/passwd"
+        archive.addfile(made)
+    for verb in (load_checkpoint, convert, add_model):
+        with pytest.raises(WeightsError):
+            verb(path)
+    assert [p.name for p in tmp_path.rglob("*")] == ["in", "m.safetensors"]
+
+
 def test_f61_no_archive_is_ever_unpacked():
     texts = [path.read_text("utf-8") for path in SOURCE.rglob("*.py")]
     assert not [t for t in texts if re.search(r"\bextractall\(|unpack_archive\(", t)]
@@ -428,6 +450,44 @@ def test_f63_a_folder_that_cannot_be_made_is_said(saved, tmp_path, monkeypatch):
         add_model(saved)
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="rights of a folder are POSIX's")
+def test_f63_a_folder_on_a_read_only_share_is_read_and_not_written(saved):
+    """As nobody, for root may write anywhere."""
+    with tempfile.TemporaryDirectory() as name:  # pytest's own folders are root's alone
+        folder = Path(name) / "models"
+        folder.mkdir()
+        (folder / "mine.safetensors").write_bytes(saved.read_bytes())
+        (Path(name) / "new.safetensors").write_bytes(saved.read_bytes())
+        folder.chmod(0o555)
+        Path(name).chmod(0o755)
+        done = subprocess.run(
+            [sys.executable, "-c", READ_ONLY, str(folder)],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.stdout.split() == ["golden", "True", "NotWritable"], done.stderr
+        assert [p.name for p in folder.iterdir()] == ["mine.safetensors"]
+        folder.chmod(0o755)
+
+
+READ_ONLY = """
+import os, sys
+os.environ["HYDRASEG_WEIGHTS"] = sys.argv[1]
+from napari_hydraseg.core import add_model, errors, get_model, list_models
+import safetensors.numpy, numpy
+if os.geteuid() == 0:
+    os.setuid(65534)
+(mine,) = [info for info in list_models() if info.source == "user"]
+print(mine.name)
+print(bool(get_model("golden").weights))
+try:
+    add_model(sys.argv[1] + "/../new.safetensors", name="new")
+except errors.NotWritable as error:
+    print(type(error).__name__)
+"""
+
+
 def test_f63_a_file_that_goes_after_listing_is_missed(saved, own_models):
     add_model(saved, name="mine")
     listed = next(info for info in list_models() if info.name == "mine")
@@ -462,6 +522,36 @@ def test_f63_two_processes_that_save_at_once_leave_whole_files(saved, own_models
 
 # F64: nothing is downloaded; tests/test_offline.py proves it for every verb
 @pytest.mark.parametrize("name", ["https://example.org/m.safetensors", "s3://a/b"])
-def test_f64_a_web_address_is_no_model(name):
-    with pytest.raises(UnknownModel, match="model"):
+def test_f64_a_web_address_is_no_model_and_says_what_to_do(name):
+    with pytest.raises(UnknownModel, match=r"not fetched .* models add FILE"):
         get_model(name)
+
+
+@pytest.mark.parametrize("kept", ["page", "part"])
+def test_f64_what_a_failed_download_left_is_no_model(kept, saved, own_models):
+    """A page that says 404, and the first half, under the name of the model."""
+    content = saved.read_bytes()
+    page = b"<!DOCTYPE html><html><title>404 Not Found</title></html>" * 9
+    saved.write_bytes(page if kept == "page" else content[: len(content) // 2])
+    for verb in (load_checkpoint, add_model):
+        with pytest.raises(CorruptWeights, match="Get the model file again"):
+            verb(saved)
+    assert not own_models.exists() or not any(own_models.iterdir())
+
+
+def test_f64_nothing_is_asked_of_the_network_when_it_is_imported():
+    """Python itself says when a name is looked up or a line is opened."""
+    code = (
+        "import importlib, os, pkgutil, sys\n"
+        "asked = ('socket.getaddrinfo', 'socket.connect', 'urllib.Request')\n"
+        "sys.addaudithook(lambda event, _: event in asked and os._exit(9))\n"
+        "from napari_hydraseg import core\n"
+        "for m in pkgutil.walk_packages(core.__path__, core.__name__ + '.'):\n"
+        "    importlib.import_module(m.name)\n"
+        "print(len(core.list_models()))\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from napari.layers import Labels
@@ -46,6 +48,22 @@ def test_a_scan_opens_in_its_own_plane_with_the_head_up(
     said = control(form, "load.status").text()
     assert "20 x 6 x 18 voxels of 1 x 4 x 1 mm, coronal slices" in said
     assert "kind of scan not stated" in said
+
+
+def test_f29_no_name_of_a_scan_gets_into_the_settings(form, files, finished, control):
+    """Nor a folder's: the settings of napari are a file that people send around."""
+    from napari.settings import get_settings
+
+    folder = files[0].parent / "DOE^JOHN"
+    folder.mkdir()
+    scan = files[0].rename(folder / "DOE^JOHN.nii.gz")
+    form.open_paths([scan])
+    finished()
+    assert "18 voxels" in control(form, "load.status").text()
+    settings = get_settings()
+    assert "DOE" not in settings.json()
+    kept = Path(settings.config_path or "none")
+    assert not kept.is_file() or b"DOE" not in kept.read_bytes()
 
 
 def test_scan_and_labels_open_together_on_top_of_each_other(

@@ -45,7 +45,7 @@ class Shell(click.Group):
         except click.ClickException as error:
             _fail(error.format_message(), UNEXPECTED, debug=debug)
         except HydraSegError as error:
-            _fail(str(error), error.exit_status, debug=debug)
+            _fail(error.in_terminal, error.exit_status, debug=debug)
         except Exception as error:
             # Here ends what nobody foresaw: a line instead of a page, unless asked.
             _fail(

@@ -91,8 +91,9 @@ class Batch:
         except HydraSegError as error:
             if self.size == 1:
                 raise
-            self.failed.append({"input": name, "code": error.code, "error": str(error)})
-            click.echo(f"{name}: {error}", err=True)
+            said = error.in_terminal
+            self.failed.append({"input": name, "code": error.code, "error": said})
+            click.echo(f"{name}: {said}", err=True)
 
     @property
     def exit_status(self) -> int:

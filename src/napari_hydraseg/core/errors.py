@@ -13,18 +13,27 @@ class HydraSegError(Exception):
         What was wanted and what came, without a full path.
     hint : str
         One action the user can take.
+    option : str
+        What takes it on the command line, and there alone.
     """
 
     code = "HS-000"
     exit_status = 9
 
-    def __init__(self, what: str, hint: str = "") -> None:
-        super().__init__(what, hint)
+    def __init__(self, what: str, hint: str = "", option: str = "") -> None:
+        super().__init__(what, hint, option)
         self.what = what
         self.hint = hint
+        self.option = option
 
     def __str__(self) -> str:
         return f"{self.what} {self.hint}".strip()
+
+    @property
+    def in_terminal(self) -> str:
+        """What the command line says: the hint with its option."""
+        said = str(self)
+        return f"{said.removesuffix('.')} ({self.option})." if self.option else said
 
 
 class VolumeReadError(HydraSegError):

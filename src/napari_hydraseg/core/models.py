@@ -76,6 +76,11 @@ def model_path(name_or_path: str | Path) -> Path:
         If there is none; the message lists the names.
     """
     path = Path(name_or_path)
+    if "://" in str(name_or_path):
+        raise UnknownModel(
+            "Models are not fetched from the network.",
+            "Get the file by other means, then `hydraseg models add FILE`.",
+        )
     if path.suffix == SUFFIX or path.is_file():
         if path.is_file():
             return path

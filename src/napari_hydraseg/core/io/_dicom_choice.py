@@ -111,7 +111,8 @@ def _chosen(groups: list[list[Header]], series: str | None, name: str) -> list[H
     if series is None:
         raise MixedSeries(
             f"{name} holds {len(groups)} series: {_listed(table)}.",
-            "Choose one (--series NUMBER).",
+            "Choose one.",
+            "--series NUMBER",
         )
     wanted = series.strip().casefold()
     for names in (
@@ -123,7 +124,8 @@ def _chosen(groups: list[list[Header]], series: str | None, name: str) -> list[H
             return groups[names.index(wanted)]
     raise NotAVolume(
         f"{name} has no such series; it holds {_listed(table)}.",
-        "Choose one (--series NUMBER).",
+        "Choose one.",
+        "--series NUMBER",
     )
 
 

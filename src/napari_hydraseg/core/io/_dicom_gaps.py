@@ -16,7 +16,7 @@ Points: TypeAlias = NDArray[np.float64]
 OFF_GRID = 0.01
 OFF_GRID_MM = 0.01
 TILT_MM = 0.1  # sideways drift of a whole stack that rounding explains
-REGULARISE = "Export the series again, or interpolate (--regularise)."
+REGULARISE = "Export the series again, or let it be interpolated.", "--regularise"
 
 
 def evenness(
@@ -41,14 +41,15 @@ def evenness(
     if worst > max(tolerance, TILT_MM):
         return DicomSeriesError(
             f"{name}: slices lie up to {worst:.2f} mm beside a straight line.",
-            REGULARISE,
+            *REGULARISE,
         ), []
     if drift > max(tolerance, TILT_MM):
         angle = np.degrees(np.arctan2(drift, spacing * (count - 1)))
         return DicomSeriesError(
             f"{name} was taken with a tilted gantry: {angle:.1f}°, {drift:.1f} mm from "
             "the first to the last slice.",
-            "Straighten it (--regularise).",
+            "Let it be straightened.",
+            REGULARISE[1],
         ), []
     if worst > OFF_GRID_MM:
         return None, [f"Positions of slices are rounded, by up to {worst:.2f} mm."]
@@ -68,7 +69,7 @@ def _gap_fault(heights: Points, name: str) -> DicomSeriesError:
         return DicomSeriesError(
             f"The slices of {name} are {gaps.min():.3f} to {gaps.max():.3f} mm apart "
             f"(median {np.median(gaps):.3f}).",
-            REGULARISE,
+            *REGULARISE,
         )
     spacing = float(gaps.min())
     times = gaps / spacing
@@ -82,5 +83,5 @@ def _gap_fault(heights: Points, name: str) -> DicomSeriesError:
     return MissingSlices(
         f"{name} lacks {len(lost)} of {len(heights) + len(lost)} slices, which are "
         f"{spacing:.2f} mm apart: at {listed} mm{rest}.",
-        REGULARISE,
+        *REGULARISE,
     )

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import HydraSegError, TruncatedFile, VolumeReadError, VolumeTooLarge
+from ._sniff import is_bare_dicom
 from ._stream import short_name
 
 MAX_BYTES = 2**33  # of one file after unpacking: as many voxels as may be, in int32
@@ -50,15 +51,7 @@ def sniff(path: Path) -> bool:
                     head = unpacked.read(132)
             except (EOFError, gzip.BadGzipFile, zlib.error):
                 return False
-    if head[128:132] == b"DICM":
-        return True
-    # without preamble a file begins with group 2 or group 8 in little endian
-    return (
-        head[1:2] == b"\0"
-        and head[3:4] == b"\0"
-        and head[0] in (2, 8)
-        and (head[2] <= 0x18)
-    )
+    return head[128:132] == b"DICM" or is_bare_dicom(head)
 
 
 @contextmanager
@@ -69,7 +62,7 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         file.seek(0)
         if head[:2] == b"\x1f\x8b":
             with gzip.open(file) as packed:
-                yield io.BytesIO(_bounded(packed, short_name(path))), True
+                yield _bounded(packed, short_name(path)), True
             return
         if DEFLATED.encode() in head:
             _check_deflated(file, short_name(path))
@@ -77,14 +70,15 @@ def opened(path: Path) -> Iterator[tuple[BinaryIO, bool]]:
         yield file, False
 
 
-def _bounded(packed: gzip.GzipFile, name: str) -> bytearray:
-    content, most = bytearray(), UNASKED
+def _bounded(packed: gzip.GzipFile, name: str) -> BinaryIO:
+    content, most = io.BytesIO(), UNASKED
     while piece := packed.read(_PIECE):
-        content += piece
-        if len(content) > most == UNASKED:
-            most = _most(io.BytesIO(content[:_PIECE]))
-        if len(content) > most:
+        content.write(piece)
+        if content.tell() > most == UNASKED:
+            most = _most(io.BytesIO(content.getbuffer()[:_PIECE]))
+        if content.tell() > most:
             raise _too_large(name)
+    content.seek(0)
     return content
 
 

@@ -27,6 +27,9 @@ _END = b"\xfe\xff\xdd\xe0"  # the item that ends compressed pixels
 # JPEG 2000 makes it end the process; it is the only one that reads lossless JPEG.
 _PLUGINS = ("pydicom", "pylibjpeg", "pyjpegls", "pillow", "gdcm")
 _THREADS = 4  # reading, checksums and arithmetic let go of the interpreter
+# bytes of a series below which threads cost more processor time, in handing over to one
+# another, than is worth a tenth of a second
+_ALONE = 2**27
 
 
 def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
@@ -74,7 +77,7 @@ def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
 
 def _read_all(files: Mapping[Header, Wanted]) -> list[str]:
     with quiet("A slice"):
-        if len(files) == 1:
+        if len(files) == 1 or sum(header.size for header in files) < _ALONE:
             return [_read_file(*item) for item in files.items()]
         with ThreadPoolExecutor(min(_THREADS, os.cpu_count() or 1)) as pool:
             return list(pool.map(_read_file, files, files.values()))

@@ -119,7 +119,9 @@ def _drop_overlays(stored: Voxels, header: Header) -> None:
     """Keep the bits of the pixel, where others are used for something else."""
     bits, total = _bits(header), stored.itemsize * 8
     above = total - 1 - header.number("HighBit", bits - 1)
-    if bits < total and 0 <= above <= total - bits:
+    if bits < total and above == total - bits and stored.dtype.kind == "u":
+        np.bitwise_and(stored, np.array((1 << bits) - 1, stored.dtype), out=stored)
+    elif bits < total and 0 <= above <= total - bits:
         np.left_shift(stored, above, out=stored)
         np.right_shift(stored, total - bits, out=stored)
 

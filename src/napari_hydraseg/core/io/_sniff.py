@@ -61,10 +61,18 @@ def kind_of(head: bytes) -> Kind:
     # version 1, then at least one voxel along the first axis
     if head[:4] == b"\0\0\0\1" and 0 < int.from_bytes(head[4:8], "big") < 2**16:
         return "mgh"
-    # DICOM without its preamble begins with an element of group 2 or 8
-    if head[:1] in (b"\2", b"\b") and head[1:4:2] == b"\0\0" and head[2] <= 0x18:
-        return "dicom"
-    return ""
+    return "dicom" if is_bare_dicom(head) else ""
+
+
+def is_bare_dicom(head: bytes) -> bool:
+    """Whether DICOM begins without its preamble, by the first element: group 2 or 8."""
+    if len(head) < 8:
+        return False
+    if head[0] in (2, 8) and head[1] == head[3] == 0:  # little endian
+        return head[2] <= 0x18
+    kind = head[4:6]  # big endian says what kind of element follows
+    known = kind.isalpha() and kind.isupper()
+    return head[0] == head[2] == 0 and head[1] in (2, 8) and head[3] <= 0x18 and known
 
 
 def looks_like(head: bytes) -> str:

@@ -127,7 +127,8 @@ def _on_grid_of(first: Volume, other: Volume, *, resample: bool) -> NDArray[Any]
     if not resample:
         raise GeometryMismatchError(
             f"{other.source} lies on another grid than {first.source}.",
-            "Resample it onto the first (--resample).",
+            "Let it be resampled onto the first.",
+            "--resample",
         )
     return regrid.onto(voxels, other.affine, first.shape, first.affine)
 
