@@ -16,7 +16,6 @@ from qtpy.QtCore import Qt, QThreadPool, QTimer
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Progress
 from napari_hydraseg.gui import jobbar, layers, nouns, view, worker
-from napari_hydraseg.gui.choosers import LayerBox
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.segment import SegmentWidget
 
@@ -45,14 +44,13 @@ def teach(dock, verbs, viewer, scan, qtbot):
 
 
 def test_f72_only_grey_volumes_are_offered_and_lazy_ones_are_read_whole(
-    form, viewer, scan, click, finished, qtbot
+    form, viewer, scan, click, finished
 ):
     import dask.array
 
     viewer.add_points(np.zeros((1, 3)))
     viewer.add_image(np.zeros((6, 20, 3), np.uint8), rgb=True)
-    box = LayerBox(viewer, "image")
-    qtbot.addWidget(box)
+    box = form.image
     assert box.count() == 0
     data = scan.data[0]
     lazy = viewer.add_image(dask.array.from_array(data, chunks=4), name="lazy")
@@ -269,6 +267,8 @@ def test_f83_warnings_of_a_worker_go_to_the_log_through_the_main_thread(
     assert set(threads) == {"MainThread"}
 
 
+# napari says so itself of any layer that a user turns
+@pytest.mark.filterwarnings("ignore:Non-orthogonal slicing:UserWarning")
 def test_f84_the_result_lies_on_a_scan_that_the_user_moved_or_turned(
     form, opened, viewer, click, finished
 ):

@@ -14,7 +14,6 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
 
 from . import nouns, worker
-from .form import text
 from .jobbar import duration
 
 if TYPE_CHECKING:  # it needs torch, which must not delay the first dock
@@ -39,10 +38,9 @@ class Badge(QLabel):
 
     def __init__(self, name: str) -> None:
         super().__init__()
-        like = text(name=name, label="Device and time")
+        self.setObjectName(name)
+        self.setAccessibleName("Device and time")
         self.setWordWrap(True)
-        self.setObjectName(like.objectName())
-        self.setAccessibleName(like.accessibleName())
         self._known: dict[Hashable, str] = {}
         self._key: Hashable = None
         self._gather: Callable[[], Callable[[], Pace]] | None = None
