@@ -231,6 +231,18 @@ def test_a_large_change_is_one_undo_and_lets_the_window_breathe(
     np.testing.assert_array_equal(painted.data, before)
 
 
+def test_once_open_it_grows_with_what_is_inside(form, painted, click, finished, qtbot):
+    form.clean.toggleButton().click()
+    content = form.clean.content()
+    qtbot.waitUntil(lambda: content.maximumHeight() > 5000)
+    click(form, "between.run")
+    finished()
+    assert content.maximumHeight() > 5000
+    assert form.clean.accept.isVisibleTo(form)
+    form.clean.toggleButton().click()
+    qtbot.waitUntil(lambda: content.maximumHeight() == 0)
+
+
 def test_every_control_says_what_it_does(form, painted):
     from qtpy.QtWidgets import QAbstractButton, QDoubleSpinBox
 
