@@ -114,7 +114,9 @@ def test_a_wheel_carries_no_tests_and_no_scans(any_wheel):
 def test_a_wheel_states_every_licence_it_carries(any_wheel):
     (name,) = [n for n in any_wheel.namelist() if n.endswith(".dist-info/METADATA")]
     text = any_wheel.read(name).decode()
-    licences = "BSD-3-Clause AND CC-BY-SA-4.0 AND CC-BY-NC-SA-4.0 AND CC-BY-4.0"
+    licences = (
+        "BSD-3-Clause AND CC-BY-SA-4.0 AND CC-BY-NC-SA-4.0 AND CC-BY-4.0 AND CC-BY-3.0"
+    )
     assert f"License-Expression: {licences}\n" in text
     assert "License-File: LICENSE\n" in text
     assert "License-File: weights/README.md\n" in text
