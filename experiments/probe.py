@@ -2,10 +2,11 @@
 
     python experiments/probe.py CONFIG --leave-out acdc --steps 300 -o probe.json
 
-One set is left out of a short pre-training. Then a few slices of its training subjects,
-drawn across the organ, teach a new head, and its validation subjects are segmented
-(`core.compare_transfer`): by the encoder of that pre-training and by the ImageNet one
-that it started from, both frozen, and by the whole network from random weights.
+One set is left out of a short pre-training (or ``--model`` names a model that never saw
+it). Then a few slices of its training subjects, drawn across the organ, teach a new
+head, and its validation subjects are segmented (`core.compare_transfer`): by the encoder
+of that pre-training and by the ImageNet one that it started from, both frozen, and by
+the whole network from random weights.
 """
 
 import argparse
@@ -31,6 +32,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("config", type=Path)
     parser.add_argument("--leave-out", required=True, help="folder of a set")
+    parser.add_argument("--model", help="one that never saw the set")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--slices", type=int, nargs="+", default=[3, 10])
     parser.add_argument("--repeats", type=int, default=5)
@@ -39,10 +41,7 @@ def main() -> int:
     given = parser.parse_args()
     config = tomllib.loads(given.config.read_text("utf-8"))
     config["data"] = str(given.config.parent / config["data"])
-    state = given.output.with_suffix(".state")
-    trained, _ = core.finish(
-        train(without(config, given.leave_out, given.steps), files=Files(state=state))
-    )
+    trained = model_of(given, config)
     (table,) = (t for t in config["dataset"] if t["folder"] == given.leave_out)
     left_out = dataset(table, Path(config["data"]))
     tests = labelled(left_out, "val")
@@ -66,6 +65,15 @@ def main() -> int:
         for arm in ARMS[1:]:
             print(count, "slices, gain over", arm, json.dumps(gain(result, count, arm)))
     return 0
+
+
+def model_of(given: argparse.Namespace, config: dict[str, Any]) -> core.Checkpoint:
+    """Load the model that is named, or train one without the set."""
+    if given.model:
+        return core.get_model(given.model)
+    state = given.output.with_suffix(".state")
+    short = without(config, given.leave_out, given.steps)
+    return core.finish(train(short, files=Files(state=state)))[0]
 
 
 def without(config: dict[str, Any], name: str, steps: int) -> dict[str, Any]:
