@@ -88,7 +88,7 @@ def test_an_mgh_file_that_says_nothing_of_space_is_said_so(tmp_path):
 @pytest.mark.parametrize(
     ("place", "value", "error"),
     [(4, -3, NotAVolume), (4, 0, NotAVolume), (12, 0, NotAVolume),
-     (20, 99, UnsupportedDtype), (8, 2**30, TruncatedFile)],
+     (20, 99, UnsupportedDtype), (8, 2**30, VolumeTooLarge)],
 )  # fmt: skip
 def test_an_mgh_header_of_nonsense_is_refused(tmp_path, place, value, error):
     nib.save(nib.MGHImage(noise(), np.eye(4)), tmp_path / "a.mgh")

@@ -94,7 +94,9 @@ class Header:
     def text(self, name: str) -> str:
         """Value of an element as one line of printable text."""
         value = str(self.values.get(name) or "")
-        return " ".join("".join(c if c.isprintable() else " " for c in value).split())
+        if not value.isprintable():
+            value = "".join(c if c.isprintable() else " " for c in value)
+        return " ".join(value.split())
 
     @property
     def frames(self) -> int:

@@ -128,7 +128,7 @@ def _stream(header: Header, wanted: Wanted) -> str:
             digest.update(stored.data if stored.flags.c_contiguous else b"")
             if frame is not None:
                 settle(stored, frame, plane)
-        while piece := file.read(1 << 20):
+        while piece := file.read(1 << 16):
             digest.update(piece)
     return digest.hexdigest()
 

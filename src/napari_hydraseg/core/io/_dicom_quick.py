@@ -76,8 +76,8 @@ def _parsed(stream: io.BytesIO, tags: Sequence[int], known: Known) -> Parsed | N
     meta = data_element_generator(
         stream, False, True, lambda tag, vr, length: tag >> 16 != 2
     )
-    uids = {int(raw.tag): _uid(raw.value) for raw in meta}
-    syntax = uids.get(_SYNTAX, "")
+    uids = {int(raw.tag): raw.value for raw in meta}
+    syntax = _uid(uids.get(_SYNTAX))
     if not syntax.startswith(_STANDARD) or syntax == _DEFLATED:
         return None
     seen: list[tuple[int, str | None, int]] = []
@@ -93,13 +93,17 @@ def _parsed(stream: io.BytesIO, tags: Sequence[int], known: Known) -> Parsed | N
     )
     values = {}
     for raw in rest:
-        if raw.tag == _CHARACTERS:
+        tag = int(raw.tag)  # tags of pydicom are compared in Python
+        if tag == _CHARACTERS:
             if raw.value is not None and raw.value.strip(b" \0") not in _LATIN:
                 return None
         elif raw.VR == "SQ" or not isinstance(raw.value, bytes | None):
             return None
         else:
-            keyword, value = _converted(raw, known)
+            key = tag, raw.VR, little, raw.value
+            if key not in known:
+                known[key] = _converted(raw)
+            keyword, value = known[key]
             values[keyword] = value
     if not seen or seen[0][0] != PIXEL_DATA or any("Sequence" in k for k in values):
         return None
@@ -107,18 +111,14 @@ def _parsed(stream: io.BytesIO, tags: Sequence[int], known: Known) -> Parsed | N
     # with a VR the head of the element takes 12 bytes: tag, VR, 2 unused, length
     start = stream.tell() + (12 if vr else 8)
     place = start, -1 if length == UNDEFINED else length
-    return Parsed(values, syntax, uids.get(_CLASS, ""), place)
+    return Parsed(values, syntax, _uid(uids.get(_CLASS)), place)
 
 
-def _converted(raw: Any, known: Known) -> tuple[str, Any]:
+def _converted(raw: Any) -> tuple[str, Any]:
     from pydicom.dataelem import convert_raw_data_element
 
-    key = raw.tag, raw.VR, raw.is_little_endian, raw.value
-    found = known.get(key)
-    if found is None:
-        element = convert_raw_data_element(raw, encoding="iso8859")
-        found = known[key] = (element.keyword, element.value)
-    return found
+    element = convert_raw_data_element(raw, encoding="iso8859")
+    return element.keyword, element.value
 
 
 def _uid(value: Any) -> str:
