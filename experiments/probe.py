@@ -4,9 +4,9 @@
 
 One set is left out of a short pre-training (or ``--model`` names a model that never saw
 it). Then a few slices of its training subjects, drawn across the organ, teach a new
-head, and its validation subjects are segmented (`core.compare_transfer`): by the encoder
-of that pre-training and by the ImageNet one that it started from, both frozen, and by
-the whole network from random weights.
+head, and its validation subjects are segmented (`core.compare_transfer`): by the
+encoder of that pre-training and by the ImageNet one that it started from, both frozen,
+and by the whole network from random weights.
 """
 
 import argparse

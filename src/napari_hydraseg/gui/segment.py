@@ -66,7 +66,7 @@ class SegmentWidget(QWidget):
             label="What to look for",
             tip="Each ticked head adds a little time; the encoder runs once for all",
         )
-        self.heads.setVerticalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAsNeeded)
+        self.heads.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
         self.heads.setTextElideMode(Qt.TextElideMode.ElideRight)
         self.card = text(name="segment.card", label="About the model")
         self.badge = Badge("segment.badge")
