@@ -155,8 +155,10 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=0, help="0: a minute")
     chosen = parser.parse_args()
     chosen.to.mkdir(parents=True, exist_ok=True)
-    own = tempfile.TemporaryDirectory()  # the user's models stay as they are
+    # the user's models and unsaved annotations stay as they are
+    own = tempfile.TemporaryDirectory()
     os.environ["HYDRASEG_WEIGHTS"] = own.name
+    os.environ["XDG_DATA_HOME"] = own.name
     width, height = (int(part) for part in chosen.size.split("x"))
 
     viewer = napari.Viewer(show=True)
