@@ -1,12 +1,15 @@
-"""Does the encoder transfer? A probe on pre-training sets only.
+r"""Does the encoder transfer? A probe on pre-training sets only.
 
     python experiments/probe.py CONFIG --leave-out acdc --steps 300 -o probe.json
+    python experiments/probe.py CONFIG --leave-out abdomen_ct_btcv --model hydranet \
+        --classes 7=stomach -o stomach.json
 
 One set is left out of a short pre-training (or ``--model`` names a model that never saw
 it). Then a few slices of its training subjects, drawn across the organ, teach a new
 head, and its validation subjects are segmented (`core.compare_transfer`): by the
 encoder of that pre-training and by the ImageNet one that it started from, both frozen,
-and by the whole network from random weights.
+and by the whole network from random weights. With ``--classes`` the set may be one that
+the model knows, but the organs are ones that no head learned.
 """
 
 import argparse
@@ -33,6 +36,7 @@ def main() -> int:
     parser.add_argument("config", type=Path)
     parser.add_argument("--leave-out", required=True, help="folder of a set")
     parser.add_argument("--model", help="one that never saw the set")
+    parser.add_argument("--classes", nargs="+", metavar="ID=NAME", type=named)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--slices", type=int, nargs="+", default=[3, 10])
     parser.add_argument("--repeats", type=int, default=5)
@@ -43,6 +47,8 @@ def main() -> int:
     config["data"] = str(given.config.parent / config["data"])
     trained = model_of(given, config)
     (table,) = (t for t in config["dataset"] if t["folder"] == given.leave_out)
+    if given.classes:
+        table = table | {"heads": {"probe": dict(given.classes)}}
     left_out = dataset(table, Path(config["data"]))
     tests = labelled(left_out, "val")
     result = core.finish(
@@ -65,6 +71,12 @@ def main() -> int:
         for arm in ARMS[1:]:
             print(count, "slices, gain over", arm, json.dumps(gain(result, count, arm)))
     return 0
+
+
+def named(text: str) -> tuple[int, str]:
+    """Read ``7=stomach``."""
+    label, name = text.split("=", 1)
+    return int(label), name
 
 
 def model_of(given: argparse.Namespace, config: dict[str, Any]) -> core.Checkpoint:
