@@ -151,6 +151,24 @@ def test_blocks_are_joined_as_monai_does(volumetric):
     assert agree > 0.98  # tiles start at other voxels, so edges differ a little
 
 
+@pytest.mark.parametrize("name", ["tiny_checkpoint", "volumetric"])
+def test_a_head_that_looks_at_the_mirror_image_answers_it_alike(request, name):
+    model = request.getfixturevalue(name)
+    twice = replace(model, spec=replace(model.spec, mirror=("blob",)))
+    data = np.random.default_rng(0).normal(size=(1, 16, 32, 32)).astype("f4")
+    scan = Volume(data, np.diag([3.0, 1, 1, 1]), modality="MR")
+    mirrored = replace(scan, data=np.ascontiguousarray(data[..., ::-1]))
+
+    def disagree(model):
+        one, two = (
+            finish(segment(one, model, probabilities=True))["blob"].probabilities
+            for one in (scan, mirrored)
+        )
+        return np.abs(one - two[..., ::-1]).max()
+
+    assert disagree(twice) < 1e-4 < 1e-3 < disagree(model)
+
+
 def test_of_an_organ_that_is_there_once_the_largest_piece_is_kept():
     labels = np.zeros((3, 8, 8), np.uint8)
     labels[:2, 1:4, 1:4] = 1

@@ -62,7 +62,7 @@ def slicewise(
     parts: dict[str, list[Answer]] = {head: [] for head in heads}
     for places, batch in batches(data.data, spec, device):
         with torch.inference_mode():
-            for head, logits in net(batch, heads).items():
+            for head, logits in _seen(net, batch, heads, spec).items():
                 part = answer(
                     logits, data.frame, spec, head=head, probabilities=probabilities
                 )
@@ -95,7 +95,7 @@ def windows(
     for done, corner in enumerate(places, 1):
         z, y, x = (slice(c, c + t) for c, t in zip(corner, tile, strict=True))
         with torch.inference_mode():
-            answers = net(block[..., z, y, x].to(device), heads)
+            answers = _seen(net, block[..., z, y, x].to(device), heads, spec)
         for head, logits in answers.items():
             sums[head][..., z, y, x] += logits[0].float().cpu() * weight
         total[z, y, x] += weight
@@ -110,6 +110,18 @@ def windows(
         )
         for head, logits in sums.items()
     }
+
+
+def _seen(
+    net: MultiHead, batch: Tensor, heads: tuple[str, ...], spec: ModelSpec
+) -> dict[str, Tensor]:
+    """Logits of each head; those of `ModelSpec.mirror` look twice."""
+    found: dict[str, Tensor] = net(batch, heads)
+    twice = tuple(head for head in heads if head in spec.mirror)
+    if twice:
+        mirrored = net(batch.flip(-1), twice)
+        found |= {head: (found[head] + mirrored[head].flip(-1)) / 2 for head in twice}
+    return found
 
 
 def _gaussian(tile: tuple[int, ...]) -> Tensor:

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .types import Checkpoint
+from .types import Checkpoint, ModelSpec
 
 
 def model_card(checkpoint: Checkpoint) -> str:
@@ -36,6 +36,7 @@ def model_card(checkpoint: Checkpoint) -> str:
         f"* Licence of the file: {card.get('licence', 'not stated')}",
         f"* Spacing: {_rules(spec.spacing_mm)}",
         f"* Intensity: {_rules(spec.intensity)}",
+        *_afterwards(spec),
         "",
         "## Heads",
         "",
@@ -47,6 +48,14 @@ def model_card(checkpoint: Checkpoint) -> str:
         "",
     ]
     return "\n".join(lines)
+
+
+def _afterwards(spec: ModelSpec) -> list[str]:
+    said = {
+        "The largest piece of each class is kept": spec.largest,
+        "Mean of the scan and its mirror image": spec.mirror,
+    }
+    return [f"* {what}: {', '.join(heads)}" for what, heads in said.items() if heads]
 
 
 def _parameters(checkpoint: Checkpoint) -> int:

@@ -280,6 +280,7 @@ def _spec(text: str, file: Path) -> ModelSpec:
             "heads": {k: tuple(v) for k, v in said["heads"].items()},
             "patch": tuple(said["patch"]),
             "largest": tuple(said.get("largest", ())),
+            "mirror": tuple(said.get("mirror", ())),
         }
     )
 

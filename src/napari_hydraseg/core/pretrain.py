@@ -26,7 +26,8 @@ _KEYS = (
     "intensity spacing_mm recommended dataset"
 ).split()
 _MORE_KEYS = (
-    "steps minutes precision description licence limits weighting largest settle"
+    "steps minutes precision description licence limits weighting largest mirror "
+    "settle"
 ).split()
 _SET_KEYS = "folder heads modality patch slices_per_step".split()
 _MORE_SET_KEYS = "flip floor nominal licence data cite".split()
@@ -138,6 +139,7 @@ def spec_of(config: Mapping[str, Any], sets: Sequence[Dataset]) -> ModelSpec:
         spacing_mm=config["spacing_mm"],
         intensity=config["intensity"],
         largest=tuple(config.get("largest", ())),
+        mirror=tuple(config.get("mirror", ())),
         options=network["options"],
     )
 

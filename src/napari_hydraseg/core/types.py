@@ -263,6 +263,9 @@ class ModelSpec:
     largest : tuple of str
         Heads of which only the largest connected piece of each class is kept: organs
         that are there once.
+    mirror : tuple of str
+        Heads that look at the scan and at its mirror image (columns reversed) and
+        answer with the mean of both logits: heads that learned from mirrored scans.
     options : mapping
         Arguments of the network's ``build``.
     """
@@ -276,6 +279,7 @@ class ModelSpec:
     orientation: str = "P,L"
     threshold: float | Mapping[str, float] | None = None
     largest: tuple[str, ...] = ()
+    mirror: tuple[str, ...] = ()
     options: Mapping[str, Any] = field(default_factory=dict)
 
     @property
