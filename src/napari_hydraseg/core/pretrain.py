@@ -26,8 +26,7 @@ _KEYS = (
     "intensity spacing_mm recommended dataset"
 ).split()
 _MORE_KEYS = (
-    "steps minutes precision description licence limits weighting largest mirror "
-    "settle"
+    "steps minutes precision description licence limits weighting largest mirror settle"
 ).split()
 _SET_KEYS = "folder heads modality patch slices_per_step".split()
 _MORE_SET_KEYS = "flip floor nominal licence data cite".split()
