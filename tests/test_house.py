@@ -38,9 +38,9 @@ FLOORS = """
     > gui/choosers
     > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend
     > gui/drafting > gui/layers, gui/worker, gui/form, gui/view, gui/drawing,
-    gui/words, gui/keys, gui/ledger
+    gui/words, gui/keys, gui/ledger, gui/heads, gui/scans
     > gui/nouns > gui/colours, gui/kept, gui/proposals,
-    gui/activity > gui
+    gui/activity, gui/stepping > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state
     > core/_few, core/_arms, core/_paired > core/report
@@ -54,6 +54,7 @@ FLOORS = """
     > core/_job, core/_features > core/_holdout, core/_heads, core/_encoder
     > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint > core/_reference
+2   core/_levels
 2   core/convert > core/_convert_* > core/_foreign
 2   core/lineage > core/models > core/checkpoint
 2   core/training > core/augment > core/losses

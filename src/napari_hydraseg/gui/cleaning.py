@@ -46,7 +46,9 @@ class CleanBox(QCollapsible):
     def __init__(self, annotation: AnnotateBox) -> None:
         super().__init__("Clean up, fill between slices")
         self._annotation = annotation
-        self._layer: Any = None
+        self._layer: Any = None  # what the running job works on, and along which axis
+        self._axis = 0
+        self._filling = False
         self._make_controls()
         self._make_buttons()
         self._lay_out()

@@ -8,25 +8,22 @@ from pathlib import Path
 from typing import Any
 
 import napari.viewer
-from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import (
-    QFileDialog,
-    QListWidget,
-    QListWidgetItem,
-    QVBoxLayout,
-    QWidget,
-)
+from qtpy.QtCore import Signal
+from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Segmentation, Steps
 
 from . import kept, layers, nouns, view
-from .badge import Badge, probe_of
+from .amend import in_mm
+from .badge import Badge, pace_of, probe_of
 from .choosers import LayerBox, ModalityBox, ModelBox
 from .colours import napari_colour
 from .form import button, fill, named, rows, table, text, unready
+from .heads import HeadList
 from .jobbar import JobBar, device, open_steps
 from .library import card_text, library
+from .scans import volume_steps
 from .soft import SoftBox
 from .words import how_made
 
@@ -61,13 +58,11 @@ class SegmentWidget(QWidget):
             ModelBox(), "segment.model", label="Model", tip="The model to use"
         )
         self.heads = named(
-            QListWidget(),
+            HeadList(),
             "segment.heads",
             label="What to look for",
             tip="Each ticked head adds a little time; the encoder runs once for all",
         )
-        self.heads.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        self.heads.setTextElideMode(Qt.TextElideMode.ElideRight)
         self.card = text(name="segment.card", label="About the model")
         self.badge = Badge("segment.badge")
         self.bar = JobBar("segment", "Segment", tip="Segment the whole scan")
@@ -116,12 +111,7 @@ class SegmentWidget(QWidget):
 
     def chosen_heads(self) -> tuple[str, ...]:
         """Names of the ticked heads."""
-        items = [self.heads.item(row) for row in range(self.heads.count())]
-        return tuple(
-            item.data(Qt.ItemDataRole.UserRole)
-            for item in items
-            if item.checkState() == Qt.CheckState.Checked
-        )
+        return self.heads.ticked()
 
     def _on_library(self, name: str) -> None:
         """Tick the heads that only the model which has just come has."""
@@ -152,19 +142,7 @@ class SegmentWidget(QWidget):
 
     def _on_model(self) -> None:
         model = self.model.info()
-        self.heads.blockSignals(True)
-        self.heads.clear()
-        for head, classes in (model.heads if model is not None else {}).items():
-            what = ", ".join(classes[1:])
-            item = QListWidgetItem(head if what == head else f"{head}: {what}")
-            item.setData(Qt.ItemDataRole.UserRole, head)
-            item.setToolTip(f"{head}: {what}")
-            item.setFlags(item.flags() | Qt.ItemFlag.ItemIsUserCheckable)
-            item.setCheckState(Qt.CheckState.Unchecked)
-            self.heads.addItem(item)
-        self.heads.blockSignals(False)
-        height = max(self.heads.sizeHintForRow(0), 18) * min(self.heads.count(), 6)
-        self.heads.setFixedHeight(height + 8)
+        self.heads.show_model(model)
         about = card_text(model) if model is not None else self.model.problem
         self.model.setToolTip(about)
         self.card.setToolTip(about)
@@ -182,13 +160,7 @@ class SegmentWidget(QWidget):
         self._tick(wanted)
 
     def _tick(self, wanted: Sequence[str]) -> None:
-        self.heads.blockSignals(True)
-        for row in range(self.heads.count()):
-            item = self.heads.item(row)
-            ticked = item.data(Qt.ItemDataRole.UserRole) in wanted
-            state = Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked
-            item.setCheckState(state)
-        self.heads.blockSignals(False)
+        self.heads.tick(wanted)
         self._check()
 
     def _show_limits(self) -> None:
@@ -232,12 +204,13 @@ class SegmentWidget(QWidget):
     def _gather(self) -> Steps[dict[str, Segmentation]]:
         self._asked = self.image.layer()
         self._geometry = nouns.geometry_of(self._asked)
-        volume = nouns.volume_of(self._asked)
+        self._timed = self.badge.key
         heads, where = self.chosen_heads(), device()
         share = self.soft.keep.isChecked()
         return open_steps(
             self.model.path(),
-            lambda checkpoint: self.soft.watch(
+            volume_steps(self._asked),
+            lambda checkpoint, volume: self.soft.watch(
                 core.segment(
                     volume, checkpoint, heads=heads, device=where, probabilities=share
                 ),
@@ -253,10 +226,7 @@ class SegmentWidget(QWidget):
         for head, segmentation in found.items():
             layer = self._put(head, segmentation)
             self.soft.offer(head, layer)
-            features = layers.table(
-                segmentation,
-                known_mm="pixel" not in {str(u) for u in layer.units},
-            )
+            features = layers.table(segmentation, known_mm=in_mm(layer))
             colour = layer.colormap.color_dict
             for label, name, volume in zip(
                 features["index"],
@@ -267,6 +237,9 @@ class SegmentWidget(QWidget):
                 lines.append((name, f"{volume:.2f}" if volume == volume else "unknown"))
                 squares.append(napari_colour(colour[label]))
         fill(self.table, lines, colours=squares)
+        pace = pace_of(found)
+        if pace is not None:
+            self.badge.took(self._timed, pace)
         self.bar.say(f"Done. Check every slice before you use it.\n{how_made(found)}")
         self.done.emit()
 
