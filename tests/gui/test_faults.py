@@ -65,6 +65,32 @@ def test_f72_only_grey_volumes_are_offered_and_lazy_ones_are_read_whole(
     assert viewer.layers[-1].data.shape == data.shape
 
 
+def test_f72_a_lazy_scan_is_read_in_the_thread_of_the_job(
+    form, viewer, scan, click, finished
+):
+    import dask.array
+
+    readers = []
+
+    def read(block):
+        readers.append(threading.current_thread())
+        return block
+
+    data = dask.array.from_array(scan.data[0], chunks=(1, -1, -1)).map_blocks(
+        read, dtype=scan.data.dtype, meta=scan.data[0, :0]
+    )
+    with dask.config.set(scheduler="synchronous"):
+        viewer.add_image(data, name="lazy", contrast_limits=(0, 200))
+        form.modality.setCurrentText("MR")
+        readers.clear()
+        click(form, "segment.run")
+        finished()
+    ours = [one for one in readers if one is threading.main_thread()]
+    assert len(readers) - len(ours) == len(data)
+    assert len(ours) <= 2  # the slice that is shown
+    np.testing.assert_array_equal(viewer.layers[-1].data > 0, scan.data[0] > 100)
+
+
 def test_f73_a_scan_that_is_renamed_meanwhile_names_the_result(
     form, opened, viewer, click, finished
 ):

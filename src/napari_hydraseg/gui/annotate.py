@@ -108,7 +108,7 @@ class AnnotateBox(QWidget):
         image = self.image.layer()
         if image is None:
             return
-        volume = nouns.volume_of(image)
+        volume = nouns.volume_of(image, voxels=False)
         empty = Segmentation(
             np.zeros(volume.shape, np.uint8),
             volume.affine,

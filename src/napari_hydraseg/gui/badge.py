@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
@@ -12,9 +12,11 @@ from qtpy.QtWidgets import QLabel
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
+from napari_hydraseg.core.types import Segmentation
 
 from . import nouns, worker
 from .jobbar import duration
+from .scans import is_lazy
 
 if TYPE_CHECKING:  # it needs torch, which must not delay the first dock
     from napari_hydraseg.core.pace import Pace
@@ -24,9 +26,10 @@ _MEASURING = "Measuring how long this will take…"
 
 
 class Badge(QLabel):
-    """Shows device and time, measured by a short probe while nothing else runs.
+    """Shows device and time: measured by a short probe, then by the work itself.
 
-    Nothing is measured while the form is hidden.
+    A probe runs only while the form is shown and no job runs. One that a job has
+    overtaken says nothing: it shared the machine with it.
 
     Parameters
     ----------
@@ -41,14 +44,16 @@ class Badge(QLabel):
         self.setObjectName(name)
         self.setAccessibleName("Device and time")
         self.setWordWrap(True)
+        self.key: Hashable = None
         self._known: dict[Hashable, str] = {}
-        self._key: Hashable = None
         self._gather: Callable[[], Callable[[], Pace]] | None = None
+        self._probe: Future[object] | None = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_MILLISECONDS_OF_REST)
         self._rest.timeout.connect(self._measure)
         self._measured.connect(self._on_measured)
+        worker.news.starting.connect(self._on_job)
 
     def ask(
         self, key: Hashable, gather: Callable[[], Callable[[], Pace]] | None
@@ -58,34 +63,53 @@ class Badge(QLabel):
         Parameters
         ----------
         key : hashable
-            Names the choice: scan, model, heads, device.
+            Names the choice: scan, model, heads, device. None: nothing can run, so
+            that nothing is said.
         gather : callable or None
             Called in the main thread; what it returns is called in another one. None:
-            nothing can run, so that nothing is said.
+            this cannot be measured beforehand.
         """
-        self._key, self._gather = key, gather
-        self.setText(self._known.get(key, "") if gather is not None else "")
+        self.key, self._gather = key, gather
+        self.setText(self._known.get(key, ""))
         if gather is not None and key not in self._known:
             self._rest.start()
+
+    def took(self, key: Hashable, pace: Pace) -> None:
+        """Take the time of the work itself, which is better than any probe's.
+
+        Parameters
+        ----------
+        key : hashable
+            `key` when the work began.
+        pace : Pace
+            Where it ran, and how long.
+        """
+        self._learn(key, f"{pace.device} · took {duration(pace.seconds)}")
 
     def showEvent(self, event: Any) -> None:
         """Measure what was chosen while the form was hidden."""
         super().showEvent(event)
-        self.ask(self._key, self._gather)
+        self.ask(self.key, self._gather)
+
+    def _on_job(self) -> None:
+        """Forget the probe that a job overtakes."""
+        if isalive(self) and self._probe is not None:
+            self._probe = None
+            self.setText(self._known.get(self.key, ""))
 
     def _measure(self) -> None:
-        if self._gather is None or not self.isVisible():
+        if self._gather is None or not self.isVisible() or self.key in self._known:
             return
-        if worker.running() is not None:  # it would be measured too long
-            self._rest.start()
+        if worker.running() is not None or self._probe is not None:
+            self._rest.start()  # it would be measured too long
             return
-        key = self._key
+        key = self.key
         try:
             probe = self._gather()
         except HydraSegError:  # Run says it, where it belongs
             return
         self.setText(_MEASURING)
-        future = worker.beside(probe, lane="probe")
+        self._probe = future = worker.beside(probe, lane="probe")
         future.add_done_callback(lambda done: self._hand_over(key, done))
 
     def _hand_over(self, key: Hashable, future: Future[object]) -> None:
@@ -94,19 +118,28 @@ class Badge(QLabel):
             self._measured.emit(key, future)
 
     def _on_measured(self, key: Hashable, future: Future[object]) -> None:
+        if future is not self._probe:
+            self._rest.start()  # once more, unless the job has told it by then
+            return
+        self._probe = None
         words = ""  # a fault is told by Run, in full
         if future.exception() is None:
             pace: Any = future.result()
             words = f"{pace.device} · about {duration(pace.seconds)} for this scan"
+        self._learn(key, words)
+
+    def _learn(self, key: Hashable, words: str) -> None:
         self._known[key] = words
-        if key == self._key:
+        if key == self.key:
             self.setText(words)
 
 
 def probe_of(
     layer: Any, model: str, *, heads: Sequence[str], device: str
-) -> Callable[[], Callable[[], Pace]]:
+) -> Callable[[], Callable[[], Pace]] | None:
     """Give what `Badge.ask` wants for segmenting a layer.
+
+    A scan that is not in memory would have to be read twice: None.
 
     Parameters
     ----------
@@ -119,6 +152,8 @@ def probe_of(
     device : {"auto", "cpu", "cuda", "mps"}
         Where to compute.
     """
+    if is_lazy(layer):
+        return None
 
     def gather() -> Callable[[], Pace]:
         volume = nouns.volume_of(layer)
@@ -127,3 +162,19 @@ def probe_of(
         )
 
     return gather
+
+
+def pace_of(found: Mapping[str, Segmentation]) -> Pace | None:
+    """Tell where and how long a segmentation has run; None if it does not say.
+
+    Parameters
+    ----------
+    found : mapping of str to Segmentation
+        By head, from `core.segment`.
+    """
+    from napari_hydraseg.core.pace import Pace, in_words
+
+    made_by: Mapping[str, Any] = next((s.made_by for s in found.values()), {})
+    if not {"device", "seconds"} <= set(made_by):
+        return None
+    return Pace(in_words(str(made_by["device"])), float(made_by["seconds"]))

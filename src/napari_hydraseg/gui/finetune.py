@@ -20,7 +20,7 @@ from superqt import QCollapsible
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
-from napari_hydraseg.core.types import FinetuneResult, Progress, Steps
+from napari_hydraseg.core.types import PLANES, FinetuneResult, Progress, Steps
 
 from . import keys, nouns
 from .annotate import AnnotateBox
@@ -31,6 +31,7 @@ from .form import button, named, rows, text
 from .history import History
 from .jobbar import JobBar, device, open_steps
 from .library import keep, library
+from .scans import volume_steps
 from .suggest import NextSlice
 from .teach import HeadBox
 from .words import story
@@ -160,10 +161,10 @@ class FinetuneWidget(QWidget):
 
     def _gather(self) -> Steps[FinetuneResult]:
         image, labels = self.annotation.image.layer(), self.annotation.labels.layer()
-        volume = nouns.volume_of(image)
+        annotation = nouns.segmentation_of(labels, image)
         annotation = replace(
-            nouns.segmentation_of(labels, image),
-            annotated=nouns.annotated_slices(labels, volume.plane_axis),
+            annotation,
+            annotated=nouns.annotated_slices(labels, PLANES.index(annotation.plane)),
         )
         self._snapshot, self._labels = annotation.labels, labels
         epochs = self.epochs.value()
@@ -177,7 +178,8 @@ class FinetuneWidget(QWidget):
         }
         return open_steps(
             self.choice.model.path(),
-            lambda checkpoint: core.finetune(
+            volume_steps(image),
+            lambda checkpoint, volume: core.finetune(
                 checkpoint, [(volume, annotation)], **options
             ),
         )

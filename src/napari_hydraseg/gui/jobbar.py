@@ -19,7 +19,7 @@ from qtpy.QtWidgets import (
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
-from napari_hydraseg.core.types import Progress, Steps
+from napari_hydraseg.core.types import Checkpoint, Progress, Steps, Volume
 
 from . import worker
 from .form import button, named, text
@@ -264,15 +264,21 @@ def device() -> str:
         return "auto"
 
 
-def open_steps(name: str, verb: Callable[[Any], Steps[Any]]) -> Steps[Any]:
-    """Open a model in the worker's thread, then do something with it.
+def open_steps(
+    name: str, scan: Steps[Volume], verb: Callable[[Checkpoint, Volume], Steps[Any]]
+) -> Steps[Any]:
+    """Read a scan and open a model in the worker's thread, then do something with them.
 
     Parameters
     ----------
     name : str
         A model's name or path.
+    scan : Steps of Volume
+        From `scans.volume_steps`.
     verb : callable
-        Gets the checkpoint, returns the steps of a long verb.
+        Gets the checkpoint and the scan, returns the steps of a long verb.
     """
     yield Progress(0, 1, "opening the model")
-    return (yield from verb(core.get_model(name)))
+    checkpoint = core.get_model(name)
+    volume = yield from scan
+    return (yield from verb(checkpoint, volume))

@@ -49,13 +49,15 @@ def geometry_of(layer: Any) -> dict[str, Any]:
     return found
 
 
-def volume_of(layer: Any) -> Volume:
+def volume_of(layer: Any, *, voxels: bool = True) -> Volume:
     """Find the scan that an image layer shows.
 
     Parameters
     ----------
     layer : napari.layers.Image
         Opened by this plugin or by any other.
+    voxels : bool
+        False where the grid is enough: then voxels that are not in memory are zeros.
 
     Returns
     -------
@@ -68,7 +70,11 @@ def volume_of(layer: Any) -> Volume:
     WrongInput
         If the layer is neither a grey picture nor a grey volume.
     """
-    data = np.asarray(layer.data[0] if layer.multiscale else layer.data)
+    data = layer.data[0] if layer.multiscale else layer.data
+    if voxels or isinstance(data, np.ndarray):
+        data = np.asarray(data)
+    else:
+        data = np.broadcast_to(np.zeros((), data.dtype), data.shape)
     if getattr(layer, "rgb", False) or data.ndim not in (2, 3):
         raise WrongInput(
             f"{layer.name} has {data.ndim} dimensions; a grey picture or volume with "
@@ -138,7 +144,7 @@ def segmentation_of(labels: Any, image: Any = None) -> Segmentation:
     data = data if data.ndim == 3 else data[None]
     noun = labels.metadata.get("hydraseg", {}).get("segmentation")
     if image is not None:
-        volume = volume_of(image)
+        volume = volume_of(image, voxels=False)
         check_grids(labels, image)
         base = Segmentation(
             data, volume.affine, plane=volume.plane, grid=volume.grid, names={}

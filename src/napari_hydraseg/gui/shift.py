@@ -16,6 +16,7 @@ from .choosers import LayerBox, ModelBox
 from .drawing import Strip
 from .form import button, fill, named, rows, table, text, unready
 from .jobbar import JobBar, device, open_steps
+from .scans import volume_steps
 from .words import COLOURS, number, verdict_text
 
 
@@ -145,12 +146,13 @@ class ShiftWidget(QWidget):
             self.head.setCurrentText(wanted[0])
 
     def _gather(self) -> Steps[ShiftReport]:
-        volume = nouns.volume_of(self.image.layer())
-        self._axis = volume.plane_axis
+        layer = self.image.layer()
+        self._axis = nouns.volume_of(layer, voxels=False).plane_axis
         head, where = self.head.currentText() or None, device()
         return open_steps(
             self.model.path(),
-            lambda checkpoint: core.shift(
+            volume_steps(layer),
+            lambda checkpoint, volume: core.shift(
                 [volume], checkpoint, head=head, device=where
             ),
         )

@@ -12,10 +12,11 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import Progress
 
-from . import nouns, worker
+from . import worker
 from .annotate import AnnotateBox
 from .form import button, text
 from .jobbar import device, open_steps
+from .scans import volume_steps
 from .teach import HeadBox
 
 if TYPE_CHECKING:  # it needs torch, which must not delay the first dock
@@ -79,11 +80,11 @@ class NextSlice(QWidget):
         layer, key = self._annotation.image.layer(), self._key()
         head, where = self._choice.head_name(), device()
         try:
-            volume = nouns.volume_of(layer)
             self._job = worker.start(
                 open_steps(
                     self._choice.model.path(),
-                    lambda checkpoint: core.look_at_slices(
+                    volume_steps(layer),
+                    lambda checkpoint, volume: core.look_at_slices(
                         volume, checkpoint, head=head, device=where
                     ),
                 ),

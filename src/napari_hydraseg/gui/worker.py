@@ -1,33 +1,30 @@
 """A long verb in a thread: progress, stop, cancel, and errors in plain language.
 
-All thread code of the plugin is here. A verb is a generator, so this steps it, hands
-its `Progress` to the main thread, and closes it in the thread that ran it. Napari's own
-generator worker does neither of two things that matter: it swallows ``RuntimeError``
-(every error of torch is one) and it leaves the generator open when it is asked to quit.
+All thread code of the plugin is here and in `stepping`. A verb is a generator: it is
+stepped in a thread, its `Progress` goes to the main thread, and it is closed in the
+thread that ran it. Napari's own generator worker fails in two things that matter: it
+swallows ``RuntimeError`` (every error of torch is one), and it leaves a generator open
+when it is asked to quit.
 """
 
 from __future__ import annotations
 
 import logging
-import time
 import traceback
-from collections import deque
-from collections.abc import Callable, Generator
+from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
 from typing import Any
 
 from napari.qt.threading import create_worker
 from qtpy.QtCore import QCoreApplication, QObject, QThreadPool, Signal, Slot
-from superqt.utils import GeneratorWorker
 
 from napari_hydraseg.core.errors import HydraSegError, JobBusy, JobError, OutOfMemory
 from napari_hydraseg.core.types import Progress, Steps
 
 from .activity import Activity
+from .stepping import Failure, StepsWorker, drive
 
 _LOG = logging.getLogger(__name__)
-_SECONDS_BETWEEN_SIGNS = 0.03  # more often than the eye sees would flood the event loop
 _MILLISECONDS_TO_SAVE, _MILLISECONDS_TO_END = 4000, 1000  # together: F77
 
 # one thread each, so that calls of a lane keep their order; they end before the process
@@ -112,8 +109,8 @@ class Job(QObject):
         self._told = False
         self._activity = Activity(title)
         _running.append(self)
-        self._worker: _StepsWorker | None = create_worker(
-            _drive, steps, _worker_class=_StepsWorker, _ignore_errors=True
+        self._worker: StepsWorker | None = create_worker(
+            drive, steps, _worker_class=StepsWorker, _ignore_errors=True
         )
         self._worker.rescue = rescue
         self._worker.yielded.connect(self._on_progress)
@@ -149,7 +146,7 @@ class Job(QObject):
     @Slot(object)
     def _on_return(self, result: object) -> None:
         self._told = True
-        if isinstance(result, _Failure):
+        if isinstance(result, Failure):
             self.failed.emit(in_plain_words(result.error))
         else:
             self.returned.emit(result)
@@ -224,79 +221,3 @@ def _application() -> QCoreApplication:
     if found is None:
         raise JobError("There is no window to report to.", "Use core.finish instead.")
     return found
-
-
-def _drive(steps: Steps[Any]) -> Generator[Progress, Any, Any]:
-    return (yield from steps)
-
-
-@dataclass(frozen=True)
-class _Failure:
-    """An error on its way to the main thread.
-
-    It travels as a result: raised, a ``RuntimeError`` would be swallowed by superqt
-    (the job would never end), and any other would break the slot that napari 0.9
-    connects to ``errored``, which takes no argument although the signal has one.
-    """
-
-    error: Exception
-
-
-class _StepsWorker(GeneratorWorker):
-    """Steps a generator in a thread, and closes it there."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._messages: deque[object] = deque()
-        self._last_sign = 0.0
-        self._last_dice = ""
-        self.rescue: Callable[[Any], object] | None = None
-        self._closing = False
-
-    def work(self) -> Any:
-        try:
-            progress = next(self._gen)
-            while not self.abort_requested:
-                self._tell(progress)
-                message = self._messages.popleft() if self._messages else None
-                progress = self._gen.send(message)
-            self.aborted.emit()
-        except StopIteration as end:
-            return self._rescued(end.value)
-        except Exception as error:  # told in plain words by `Job`; nothing is hidden
-            return _Failure(error)
-        finally:
-            self._gen.close()
-        return None
-
-    def _rescued(self, result: Any) -> Any:
-        try:
-            if self._closing and self.rescue is not None:
-                self.rescue(result)
-        except HydraSegError as error:
-            return _Failure(error)
-        return result
-
-    def quit(self) -> None:
-        """End as napari asks for when its window is closed."""
-        if self.rescue is None:
-            super().quit()
-        elif not self._closing:
-            self._closing = True
-            self.send("stop")
-
-    def discard(self) -> None:
-        """End without a result."""
-        super().quit()
-
-    def _tell(self, progress: Progress) -> None:
-        dice = str(progress.values.get("dice", ""))
-        news = progress.done >= progress.total or dice != self._last_dice
-        now = time.monotonic()
-        if news or now - self._last_sign >= _SECONDS_BETWEEN_SIGNS:
-            self._last_sign, self._last_dice = now, dice
-            self.yielded.emit(progress)
-
-    def send(self, value: object) -> None:
-        """Hand a message to the verb at its next step."""
-        self._messages.append(value)
