@@ -28,6 +28,7 @@ from napari_hydraseg.core.networks import (
     weights_of,
 )
 from napari_hydraseg.core.networks._depthwise import depthwise
+from napari_hydraseg.core.networks._doubled import doubled
 from napari_hydraseg.core.networks._efficientnet import EfficientNetLite0
 from napari_hydraseg.core.networks.unet3d import build as build_unet3d
 
@@ -292,3 +293,23 @@ def test_fast_depthwise_gradients_are_the_gradients(kernel, stride):
     )
     for one, other in pairs:
         torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("skips", [0, 3])
+def test_a_map_is_doubled_joined_and_convolved_in_one(skips):
+    torch.manual_seed(0)
+    x = torch.randn(2, 5, 17, 16, requires_grad=True)
+    skip = torch.randn(2, skips, 34, 32) if skips else None
+    w = torch.randn(4, 5 + skips, 3, 3, requires_grad=True)
+    ours = doubled(x, skip, w)
+    large = F.interpolate(x, scale_factor=2.0, mode="nearest")
+    joined = large if skip is None else torch.cat([large, skip], 1)
+    theirs = F.conv2d(joined, w, padding=1)
+    dy = torch.randn_like(ours)
+    pairs = zip(
+        (ours, *torch.autograd.grad(ours, (x, w), dy)),
+        (theirs, *torch.autograd.grad(theirs, (x, w), dy)),
+        strict=True,
+    )
+    for one, other in pairs:
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)

@@ -18,6 +18,7 @@ from torch.nn import functional as F
 
 from ._blocks import Encoder, MultiHead
 from ._densenet import DenseNet121
+from ._doubled import doubled
 from ._efficientnet import EfficientNetLite0
 from ._plaindecoder import PlainDecoder
 
@@ -51,11 +52,9 @@ class _Up(nn.Module):
         )
 
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
-        x = F.interpolate(x, scale_factor=2.0, mode="nearest")
-        if skip is not None:
-            x = torch.cat([x, skip.to(x.dtype)], 1)  # the image stays float32
-        for conv, norm in zip(self.convs, self.norms, strict=True):
-            x = norm(conv(x))  # loses the memory format that convolutions like
+        for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
+            x = conv(x) if i else doubled(x, skip, conv.get_parameter("weight"))
+            x = norm(x)  # loses the memory format that convolutions like
             x = F.relu(x.contiguous(memory_format=torch.channels_last))
         return x
 
