@@ -24,7 +24,7 @@ from napari_hydraseg.core import (
     finetune,
     finish,
     get_model,
-    training,
+    optimisation,
 )
 from napari_hydraseg.core._begin import make_job
 from napari_hydraseg.core._job import trained
@@ -56,7 +56,7 @@ class Way:
         if kept:
             finish(self.source.fill(seconds=0.0, passes=2))
         groups = [{"params": trained(job.net), "lr": 1e-3}]
-        self.optimiser = training.adamw(groups)
+        self.optimiser = optimisation.adamw(groups)
         self.seconds: list[float] = []
 
     def step(self) -> None:
