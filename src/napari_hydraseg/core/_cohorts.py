@@ -15,12 +15,11 @@ from ._embedding import embed, scan_points
 from ._exchange import Exchanged, exchange, holm
 from ._fingerprint import WORDS, outside, usual_ranges
 from ._kernels import gram_of, mean_kernel_strips, median_gamma
+from ._levels import DIFFERENT, flat_notes, verdict_of
 from ._reference import depths
 from .errors import DimensionMismatch
-from .types import Verdict
 
 LOW_POWER = 20  # persons a side: with fewer, a moderate shift is easily missed
-DIFFERENT, BORDERLINE = 0.05, 0.15
 
 
 @dataclass(frozen=True, eq=False)
@@ -112,7 +111,7 @@ def pair_rows(matrix: Matrix) -> list[dict[str, Any]]:
         {
             "a": a,
             "b": b,
-            "verdict": verdict_of(p, found.p_floor),
+            "verdict": verdict_of(p, p_floor=found.p_floor),
             "mmd2": float(found.mmd2.mean()),
             "p": found.p,
             "p_corrected": p,
@@ -179,11 +178,7 @@ def cautions(members: Sequence[Member], matrix: Matrix) -> list[str]:
     counts: dict[str, set[Hashable]] = {}
     for member in members:
         counts.setdefault(member.cohort, set()).add(member.person)
-    said = [
-        f"The features at depth {name} are the same in all scans: nothing can be seen "
-        "there."
-        for name in matrix.flat
-    ]
+    said = flat_notes(matrix.flat)
     few = [f"{name} {len(who)}" for name, who in counts.items() if len(who) < LOW_POWER]
     if few:
         said.append(
@@ -203,15 +198,6 @@ def cautions(members: Sequence[Member], matrix: Matrix) -> list[str]:
             "compared with themselves."
         )
     return said
-
-
-def verdict_of(p: float, p_floor: float) -> Verdict:
-    """Turn p into a verdict."""
-    if p_floor > DIFFERENT:
-        return "cannot-judge"
-    if p <= DIFFERENT:
-        return "different"
-    return "borderline" if p <= BORDERLINE else "similar"
 
 
 def same_depths(members: Sequence[Member]) -> list[str]:

@@ -22,12 +22,12 @@ from ._calibration import (
 )
 from ._embedding import embed, scan_points
 from ._fingerprint import Range, fingerprint, outside
+from ._levels import flat_notes, verdict_of
 from ._mmd import mmd_test
 from ._reference import reference_features
 from .types import Checkpoint, ShiftReport, Verdict, Volume
 
 FEWEST = 19  # persons in the reference: with fewer, p could not reach .05
-DIFFERENT, BORDERLINE = 0.05, 0.15
 PERMUTATIONS = 1000  # of scans, when a cohort is judged
 
 
@@ -137,12 +137,11 @@ def _flat(found: Comparison) -> list[str]:
     if not found.cases:
         return []
     entries = [found.reference, *(case.entry for case in found.cases)]
-    return [
-        f"The features at depth {name} are the same in all scans: nothing can be seen "
-        "there."
+    return flat_notes(
+        name
         for name in found.cases[0].judgement.depths
         if np.ptp(np.concatenate([entry[name] for entry in entries]), axis=0).max() == 0
-    ]
+    )
 
 
 def _overall(found: Comparison, seed: int) -> tuple[Verdict, float, float, float]:
@@ -156,13 +155,7 @@ def _overall(found: Comparison, seed: int) -> tuple[Verdict, float, float, float
         p = _cohort_p(found, seed)
         splits = comb(found.persons + len(found.cases), len(found.cases))
         p_floor = max(1 / (1 + PERMUTATIONS), 1 / splits)
-    return _verdict(p), p, p_floor, percentile
-
-
-def _verdict(p: float) -> Verdict:
-    if p <= DIFFERENT:
-        return "different"
-    return "borderline" if p <= BORDERLINE else "similar"
+    return verdict_of(p), p, p_floor, percentile
 
 
 def _cohort_p(found: Comparison, seed: int) -> float:
@@ -215,7 +208,7 @@ def _case_row(case: Case, *, judged: bool) -> Mapping[str, Any]:
     p = case.judgement.p if judged else nan
     return {
         "case": case.label,
-        "verdict": _verdict(p) if judged else "cannot-judge",
+        "verdict": verdict_of(p) if judged else "cannot-judge",
         "p": p,
         "percentile": case.judgement.percentile if judged else nan,
     }
