@@ -29,31 +29,34 @@ FLOORS = """
 5   cli > demo
     > commands/clean, commands/compare, commands/convert, commands/doctor,
     commands/judge, commands/library, commands/segment, commands/series, commands/train
-    > commands/masks, commands/cohorts
+    > commands/masks, commands/cohorts, commands/teaching
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
     > gui/suggest, gui/autosave, gui/history, gui/badge, gui/cleaning, gui/soft
-    > gui/annotate, gui/teach
-    > gui/choosers
-    > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend
+    > gui/annotate, gui/teach, gui/mistakes
+    > gui/choosers, gui/tally
+    > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend, gui/series,
+    gui/new_layer, gui/results, gui/judging, gui/writers
     > gui/drafting > gui/layers, gui/worker, gui/form, gui/view, gui/drawing,
-    gui/words, gui/keys, gui/ledger, gui/heads, gui/scans
+    gui/shift_points, gui/words, gui/keys, gui/ledger, gui/heads, gui/scans
     > gui/nouns > gui/colours, gui/kept, gui/proposals,
-    gui/activity, gui/stepping > gui
+    gui/activity, gui/stepping, gui/touch, gui/fold,
+    gui/preferences > gui
 4.5 core
-4   core/transfer > core/_race, core/_outcome, core/_state
+4   core/transfer > core/_race, core/_outcome, core/_state > core/_judged
     > core/_few, core/_arms, core/_paired > core/report
     > core/_describe, core/_figures, core/_plain > core/_compared,
     core/_describe_cohorts
 3   core/finetune, core/pretrain, core/shift, core/cohorts, core/suggestion,
     core/pace
-    > core/_verdict, core/_candidate, core/_teach, core/_saved, core/_evidence,
-    core/_fit, core/_cohorts
+    > core/_verdict, core/_candidate, core/_donors, core/_teach, core/_saved,
+    core/_evidence, core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source
     > core/_job, core/_features > core/_holdout, core/_heads, core/_encoder
     > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
-    core/_advice, core/_calibration, core/_fingerprint > core/_reference
+    core/_advice, core/_calibration, core/_fingerprint
+    > core/_reference, core/_novelty
 2   core/_levels
 2   core/convert > core/_convert_* > core/_foreign
 2   core/lineage > core/models > core/checkpoint

@@ -51,6 +51,7 @@ _HOMES = {
     "interpolation": ("fill_between",),
     "threshold": ("redraw",),
     "cohorts": ("compare_cohorts",),
+    "disagreement": ("disagreement", "worst_slices"),
     "shift": ("mmd", "mmd_test", "shift"),
     "transfer": ("compare_transfer",),
     "metrics": (

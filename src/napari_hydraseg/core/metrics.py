@@ -15,14 +15,14 @@ References
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import product
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from . import _overlap, _surfaces
+from ._matching import ensure_same_grid, matched, vouched_voxels
 from ._overlap import (
     accuracy,
     conformity,
@@ -39,8 +39,7 @@ from ._surfaces import (
     mean_surface_distance_mm,
     surface_dice,
 )
-from .errors import GeometryMismatchError, LabelShape
-from .types import PLANES, Segmentation
+from .types import Segmentation
 
 __all__ = [
     "accuracy",
@@ -61,7 +60,6 @@ __all__ = [
 
 Mask = NDArray[np.bool_]
 IN_MM = ("hd95_mm", "hausdorff_mm", "assd_mm", "surface_dice", "volume_difference_ml")
-SAME_PLACE_MM = 1e-3  # float32 headers round by some 1e-5 mm; a real shift is larger
 
 
 def volume_difference_ml(
@@ -101,13 +99,13 @@ def evaluate(
     LabelShape
         ``reference.annotated`` fits neither the slices nor the voxels.
     """
-    _check_same_grid(reference, candidate)
-    vouched = _vouched(reference)
+    ensure_same_grid(reference, candidate)
+    vouched = vouched_voxels(reference)
     spacing_mm = _spacing_mm(reference, candidate)
     return [
         {"label": label, "name": name}
         | _row(*masks, vouched, spacing_mm=spacing_mm, tolerance_mm=tolerance_mm)
-        for label, name, masks in _matched(reference, candidate)
+        for label, name, masks in matched(reference, candidate)
     ]
 
 
@@ -173,45 +171,6 @@ def _summary(
     }
 
 
-def _check_same_grid(reference: Segmentation, candidate: Segmentation) -> None:
-    wanted, got = reference.labels.shape, candidate.labels.shape
-    if wanted != got:
-        raise GeometryMismatchError(
-            f"Masks on one grid are wanted; the reference has {_times(wanted)} voxels, "
-            f"the candidate {_times(got)}.",
-            "Compare masks of the same scan.",
-        )
-    corners = np.array([(*corner, 1) for corner in product(*((0, n - 1) for n in got))])
-    ways = corners @ (candidate.affine - reference.affine).T
-    apart_mm = float(np.linalg.norm(ways[:, :3], axis=1).max())
-    if not apart_mm <= SAME_PLACE_MM:
-        raise GeometryMismatchError(
-            "Masks on one grid are wanted; the corners of reference and candidate lie "
-            f"up to {apart_mm:.4g} mm apart.",
-            "Compare masks of the same scan.",
-        )
-
-
-def _times(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))
-
-
-def _vouched(reference: Segmentation) -> Mask | None:
-    annotated, shape = reference.annotated, reference.labels.shape
-    if annotated is None or annotated.shape == shape:
-        return annotated
-    axis = PLANES.index(reference.plane)
-    if annotated.shape != (shape[axis],):
-        raise LabelShape(
-            f"One annotated mark per {reference.plane} slice ({shape[axis]}) or voxel "
-            f"is wanted; {_times(annotated.shape)} came.",
-            "Mark the annotated slices again.",
-        )
-    along = [1, 1, 1]
-    along[axis] = -1
-    return np.broadcast_to(annotated.reshape(along), shape)
-
-
 def _spacing_mm(
     reference: Segmentation, candidate: Segmentation
 ) -> tuple[float, float, float] | None:
@@ -220,36 +179,6 @@ def _spacing_mm(
         if side.grid is not None and side.grid.format == "image":
             return None
     return reference.spacing_mm
-
-
-def _matched(
-    reference: Segmentation, candidate: Segmentation
-) -> Iterator[tuple[int, str, tuple[Mask, Mask]]]:
-    """Label id, name and both masks of every label."""
-    theirs, ours = _names(reference), _names(candidate)
-    if set(reference.names.values()) & set(candidate.names.values()):
-        for name in dict.fromkeys([*theirs.values(), *ours.values()]):
-            ids = [id for id, other in theirs.items() if other == name]
-            found = [id for id, other in ours.items() if other == name]
-            masks = (_mask(reference, ids), _mask(candidate, found))
-            yield (ids or found)[0], name, masks
-        return
-    for id in sorted(theirs | ours):
-        name = reference.names.get(id) or candidate.names.get(id) or f"label {id}"
-        yield id, name, (_mask(reference, [id]), _mask(candidate, [id]))
-
-
-def _names(side: Segmentation) -> dict[int, str]:
-    """Name of every label that is painted or named, background left out."""
-    painted = np.flatnonzero(np.bincount(side.labels.ravel())).tolist()
-    ids = sorted({*painted, *side.names} - {0})
-    return {id: side.names.get(id, f"label {id}") for id in ids}
-
-
-def _mask(side: Segmentation, ids: list[int]) -> Mask:
-    if len(ids) == 1:
-        return np.asarray(side.labels == ids[0])
-    return np.isin(side.labels, ids)
 
 
 def _row(

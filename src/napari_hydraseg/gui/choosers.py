@@ -14,6 +14,7 @@ from napari_hydraseg.core.errors import HydraSegError, UnknownModel
 from napari_hydraseg.core.types import Modality, ModelInfo
 
 from .library import card_text, library
+from .preferences import use_model_folder
 
 MODALITIES: dict[Modality | None, str] = {
     None: "Not stated",
@@ -69,6 +70,8 @@ class LayerBox(_Box):
             self.setCurrentIndex(self._layers.index(layer))
 
     def _offers(self, layer: Any) -> bool:
+        if layer.metadata.get("hydraseg", {}).get("role") == "errors":
+            return False  # it shows how two masks differ, and is none
         if self._kind == "labels":
             return isinstance(layer, napari.layers.Labels)
         return isinstance(layer, napari.layers.Image) and not layer.rgb
@@ -135,6 +138,7 @@ class ModelBox(_Box):
         """Read the list of models; choose one by name, else keep the choice."""
         if not isalive(self):
             return
+        use_model_folder()
         before = self.info()
         wanted = choose or (before.name if before else "")
         try:

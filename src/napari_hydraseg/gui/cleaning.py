@@ -14,7 +14,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import PLANES, Segmentation, Steps
@@ -22,17 +21,17 @@ from napari_hydraseg.core.types import PLANES, Segmentation, Steps
 from . import nouns, proposals
 from .amend import Amendment, Change, change_steps, ensure_amendable, in_mm
 from .annotate import AnnotateBox
+from .fold import Fold
 from .form import button, named, rows, text, unready
 from .jobbar import JobBar
 
 _USUAL = 10.0  # mm3: specks that no reader would draw, small beside any organ
 _MOST = 1e7  # mm3: ten litres
-_NO_LIMIT = 16_777_215  # Qt's own largest height of a widget
 _NO_LABELS = "Choose labels first, or make some."
 _FEW = "Annotate two slices that are some slices apart."
 
 
-class CleanBox(QCollapsible):
+class CleanBox(Fold):
     """Cleans the chosen labels up, or fills them between annotated slices.
 
     Parameters
@@ -56,19 +55,6 @@ class CleanBox(QCollapsible):
         self.bar.run.clicked.connect(lambda _=False: self._clean())
         self.bar.finished.connect(self._check)
         self._check()
-
-    def eventFilter(self, a0: Any, a1: Any) -> bool:
-        """Leave the height alone: once open, it grows with what is inside."""
-        return False
-
-    def expand(self, animate: bool = True) -> None:
-        """Open it at once: an animation would end at the height of its start."""
-        super().expand(animate=False)
-        self.content().setMaximumHeight(_NO_LIMIT)
-
-    def collapse(self, animate: bool = True) -> None:
-        """Close it at once."""
-        super().collapse(animate=False)
 
     def _make_controls(self) -> None:
         self.largest = _tick(

@@ -10,9 +10,11 @@ from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
     QFormLayout,
+    QFrame,
     QHeaderView,
     QLabel,
     QPushButton,
+    QScrollArea,
     QTableWidget,
     QTableWidgetItem,
     QVBoxLayout,
@@ -20,6 +22,7 @@ from qtpy.QtWidgets import (
 )
 
 W = TypeVar("W", bound=QWidget)
+WIDTH = 300  # in pixels, that all texts of a form fit in
 
 
 def named(widget: W, name: str, *, label: str, tip: str) -> W:
@@ -48,6 +51,28 @@ def button(words: str, name: str, tip: str, act: Callable[[], object]) -> QPushB
     made = named(QPushButton(words), name, label=words, tip=tip)
     made.clicked.connect(lambda _=False: act())
     return made
+
+
+def scrolling(form: QWidget) -> QVBoxLayout:
+    """Give a form its column, which scrolls where the window is too low for it.
+
+    Parameters
+    ----------
+    form : QWidget
+        In the guided panel, or a dock of its own.
+    """
+    area = QScrollArea()
+    area.setWidgetResizable(True)
+    area.setFrameShape(QFrame.Shape.NoFrame)
+    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    inside = QWidget()
+    column = QVBoxLayout(inside)
+    area.setWidget(inside)
+    outer = QVBoxLayout(form)
+    outer.setContentsMargins(0, 0, 0, 0)
+    outer.addWidget(area)
+    form.setMinimumWidth(WIDTH)
+    return column
 
 
 def rows(layout: QVBoxLayout) -> QFormLayout:

@@ -12,20 +12,20 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_hydraseg import core
 from napari_hydraseg.core import lineage
 from napari_hydraseg.core.lineage import Version
 
 from .choosers import ModelBox
+from .fold import Fold
 from .form import button, named, text
 from .library import card_text, library
 
 _ROWS = 6
 
 
-class History(QCollapsible):
+class History(Fold):
     """Lists the versions of the chosen model; every one can be used again.
 
     Nothing is deleted on the way back: the newer versions stay in the list.
