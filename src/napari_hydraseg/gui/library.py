@@ -9,7 +9,7 @@ from pathlib import Path
 from qtpy.QtCore import QObject, Signal
 
 from napari_hydraseg import core
-from napari_hydraseg.core.types import FinetuneResult, ModelInfo
+from napari_hydraseg.core.types import Checkpoint, FinetuneResult, ModelInfo
 
 
 class _Library(QObject):
@@ -53,18 +53,39 @@ def keep(result: FinetuneResult) -> str:
     Returns
     -------
     str
-        The model's name: of its card, with a number if there is one of that name.
+        The model's name: of its card, with the head, or a number, if there is one of
+        that name.
     """
     taken = {model.name for model in core.list_models()}
     name = result.candidate.name
-    base = name if name not in taken else f"{name}+{result.head}"
-    name = base
+    return adopt(
+        result.candidate, name=f"{name}+{result.head}" if name in taken else name
+    )
+
+
+def adopt(checkpoint: Checkpoint, *, name: str = "") -> str:
+    """Save a model in the user's folder of models; none is replaced.
+
+    Parameters
+    ----------
+    checkpoint : Checkpoint
+        The model.
+    name : str
+        What to call it; default: the name in its card.
+
+    Returns
+    -------
+    str
+        Its name in the library, with a number if there is one of that name.
+    """
+    taken = {model.name for model in core.list_models()}
+    base = name = name or checkpoint.name
     number = 1
     while name in taken:
         number += 1
         name = f"{base}-{number}"
-    card = {**result.candidate.card, "name": name}
+    card = {**checkpoint.card, "name": name}
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.safetensors"
-        core.save_checkpoint(replace(result.candidate, card=card), path)
+        core.save_checkpoint(replace(checkpoint, card=card), path)
         return core.add_model(path, name=name).name
