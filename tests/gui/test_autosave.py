@@ -10,7 +10,7 @@ import pytest
 from napari_hydraseg import core
 from napari_hydraseg.core import drafts
 from napari_hydraseg.core.types import Segmentation
-from napari_hydraseg.gui import autosave, layers, view
+from napari_hydraseg.gui import autosave, layers, view, writers
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.panel import Panel
 
@@ -106,7 +106,7 @@ def test_labels_that_were_saved_as_a_file_need_no_draft(
     form.autosave.save()
     written()
     data, attributes, _ = labels.as_layer_data_tuple()
-    layers.write_labels(str(tmp_path / "mine.nii.gz"), data, attributes)
+    writers.write_labels(str(tmp_path / "mine.nii.gz"), data, attributes)
     assert list(own_drafts.iterdir()) == []
     labels.events.labels_update(data=labels.data, offset=(0, 0, 0))
     form.autosave.save()
@@ -157,7 +157,7 @@ def test_the_next_start_offers_them_and_restores_them_on_their_scan(
     assert form.annotation.strip.marks == {2: "done", 3: "painted"}
     assert form.choice.head_name() == "heart"
     assert form.recovery.isHidden()
-    assert not panel.pages["finetune"].isHidden()
+    assert not panel.steps["finetune"].isHidden()
     assert left.exists(), "it stays until the labels are saved"
 
 

@@ -21,7 +21,7 @@ from napari_hydraseg.core.errors import (
     WrongInput,
 )
 from napari_hydraseg.core.types import Segmentation
-from napari_hydraseg.gui import layers, nouns
+from napari_hydraseg.gui import layers, nouns, writers
 from napari_hydraseg.gui.colours import PALETTE, colours
 
 
@@ -352,7 +352,7 @@ def test_colours_of_a_file_are_shown_and_colours_of_a_layer_are_saved(mask, tmp_
     shown = np.rint(255 * np.asarray(layer.get_color(1))[:3]).astype(int)
     assert shown.tolist() == [0x12, 0x34, 0x56]
     data, attributes, _ = layer.as_layer_data_tuple()
-    layers.write_labels(str(tmp_path / "b_seg.nii.gz"), data, attributes)
+    writers.write_labels(str(tmp_path / "b_seg.nii.gz"), data, attributes)
     again = core.load_segmentation(tmp_path / "b_seg.nii.gz")
     assert (again.names, again.colours) == ({1: "blood"}, {1: "#123456"})
 
@@ -370,7 +370,7 @@ def test_saving_a_layer_and_reading_it_back_gives_the_same_grid(
     layer.data[0, 0, 0] = 1
     path = str(tmp_path / "out_seg.nii.gz")
     data, attributes, _ = layer.as_layer_data_tuple()
-    assert layers.write_labels(path, data, attributes) == [path]
+    assert writers.write_labels(path, data, attributes) == [path]
     before, after = core.load_segmentation(saved), core.load_segmentation(path)
     np.testing.assert_allclose(after.affine, before.affine, atol=1e-5)
     assert np.argwhere(after.labels != before.labels).tolist() == [[0, 0, 0]]

@@ -22,9 +22,7 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import LabelDtype, UnknownLabelId
 from napari_hydraseg.core.types import Segmentation, Volume
 
-from . import kept
 from .colours import colours
-from .nouns import GEOMETRY, segmentation_of
 
 LayerData: TypeAlias = tuple[Any, dict[str, Any], str]
 """Data, attributes and kind of a layer, as napari's readers return it."""
@@ -242,35 +240,6 @@ def _read(path: str | list[str]) -> list[LayerData]:
     if not isinstance(path, str):  # opened as a stack: channels of one scan
         return volume_layers(core.load_volume(path))
     return layers_of(open_file(Path(path)), name=stem(path))
-
-
-def write_labels(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
-    """Write labels on the grid of the file that the scan came from.
-
-    Parameters
-    ----------
-    path : str
-        Ends in ``.nii.gz`` or ``.nii``. The save dialog has asked about overwriting.
-    data : ndarray of int, shape (z, y, x)
-        The labels.
-    attributes : dict
-        Attributes of the layer.
-
-    Returns
-    -------
-    list of str
-        The path.
-    """
-    from napari.layers import Labels
-
-    from napari_hydraseg.core.io.atomic import sweep_temporaries
-
-    keep = (*GEOMETRY, "features", "metadata", "name", "colormap")
-    layer = Labels(data, **{k: attributes[k] for k in keep if k in attributes})
-    core.save_segmentation(segmentation_of(layer), path, overwrite=True)
-    kept.settle(attributes.get("metadata", {}), data)
-    sweep_temporaries(Path(path).parent)  # of a save that was killed long ago
-    return [path]
 
 
 def phantom() -> list[LayerData]:
