@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from napari.utils.notifications import notification_manager
 from npe2 import PluginManifest
 from qtpy.QtWidgets import QAbstractButton, QComboBox, QLabel, QWidget
 
@@ -15,6 +16,7 @@ from napari_hydraseg.core.types import Segmentation
 from napari_hydraseg.gui import layers, view
 from napari_hydraseg.gui.evaluate import EvaluateWidget
 from napari_hydraseg.gui.models import ModelsWidget
+from napari_hydraseg.gui.new_layer import new_labels
 from napari_hydraseg.gui.panel import Panel
 
 MANIFEST = Path(napari_hydraseg.__file__).parent / "napari.yaml"
@@ -57,9 +59,9 @@ def test_the_notice_stands_there_once(panel):
 
 
 def test_one_step_is_open_at_a_time(panel, click):
-    assert not panel.pages["load"].isHidden()
+    assert not panel.steps["load"].isHidden()
     click(panel, "panel.shift")
-    hidden = {room: page.isHidden() for room, page in panel.pages.items()}
+    hidden = {room: page.isHidden() for room, page in panel.steps.items()}
     assert [room for room in hidden if not hidden[room]] == ["shift"]
 
 
@@ -108,6 +110,7 @@ def test_an_evaluation_can_be_saved(
         lambda *_: (str(path), ""),
     )
     click(form, "evaluate.save")
+    finished()
     assert "blood" in path.read_text("utf-8")
 
 
@@ -119,11 +122,12 @@ def test_the_models_dock_shows_the_card_and_guards_bundled_models(dock, control)
     assert not control(form, "models.remove").isEnabled()
 
 
-def test_a_file_that_is_no_model_is_explained(dock, control, tmp_path):
+def test_a_file_that_is_no_model_is_explained(dock, control, tmp_path, finished):
     form = dock(ModelsWidget)
     wrong = tmp_path / "wrong.safetensors"
     wrong.write_bytes(b"not a model")
     form.add_file(wrong)
+    finished()
     assert "wrong" in control(form, "models.status").text()
 
 
@@ -179,3 +183,46 @@ def test_napari_saves_and_opens_labels_through_the_plugin(
     np.testing.assert_array_equal(again.data, layer.data)
     np.testing.assert_allclose(again.scale, layer.scale, atol=1e-5)
     assert list(again.features["name"]) == ["blood"]
+
+
+def test_napari_saves_labels_for_3d_slicer(
+    plugin, models, make_napari_viewer, scan, tmp_path
+):
+    viewer = make_napari_viewer()
+    labels = (scan.data[0] > 100).astype(np.uint8)
+    noun = Segmentation(labels, scan.affine, {1: "blood"})
+    (layer,) = view.add(viewer, [layers.labels_layer(noun, name="mask")])
+    path = str(tmp_path / "mask.seg.nrrd")
+    assert layer.save(path) == [path]
+    assert b"Segment0_Name:=blood" in Path(path).read_bytes()
+
+
+def test_new_labels_from_the_menu_lie_on_the_selected_scan(viewer, scan):
+    view.add(viewer, layers.volume_layers(scan, name="a"))
+    view.add(viewer, layers.volume_layers(scan, name="b"))
+    viewer.layers.selection = {viewer.layers["b"]}
+    new_labels(viewer)
+    made = viewer.layers[-1]
+    assert made.name == "my labels · b"
+    assert made.mode == "paint"
+    assert not made.data.any()
+    np.testing.assert_allclose(made.scale, viewer.layers["b"].scale)
+
+
+def test_new_labels_without_a_scan_say_what_to_do(viewer):
+    new_labels(viewer)
+    assert not viewer.layers
+    assert "Open a scan first" in notification_manager.records[-1].message
+
+
+def test_the_menus_offer_what_belongs_there():
+    menus = PluginManifest.from_file(MANIFEST).contributions.menus
+    offered = {
+        menu: [item.command.partition(".")[2] for item in items]
+        for menu, items in menus.items()
+    }
+    assert offered == {
+        "napari/file/new_layer": ["new_labels"],
+        "napari/layers/segment": ["panel", "segment", "finetune"],
+        "napari/layers/measure": ["shift", "evaluate"],
+    }

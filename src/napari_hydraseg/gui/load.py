@@ -21,7 +21,7 @@ from napari_hydraseg.core.types import Segmentation, Steps, Volume
 
 from . import layers, view
 from .choosers import ModalityBox
-from .form import button, named, rows, text
+from .form import button, named, rows, scrolling, text
 from .jobbar import JobBar
 from .letters import Letters
 from .reading import Found, folder_steps, load_steps
@@ -115,7 +115,7 @@ class LoadWidget(QWidget):
         )
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
+        column = scrolling(self)
         form = rows(column)
         form.addRow("Kind of scan", self.modality)
         form.addRow("Open as", self.kind)

@@ -9,7 +9,6 @@ from qtpy.compat import isalive
 from qtpy.QtCore import QSize, Qt, QTimer
 from qtpy.QtWidgets import (
     QButtonGroup,
-    QFrame,
     QPushButton,
     QScrollArea,
     QVBoxLayout,
@@ -18,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from .evaluate import EvaluateWidget
 from .finetune import FinetuneWidget
-from .form import named, text
+from .form import WIDTH, named, text
 from .load import LoadWidget
 from .segment import SegmentWidget
 from .shift import ShiftWidget
@@ -45,29 +44,28 @@ class Panel(QWidget):
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.headers: dict[str, QPushButton] = {}
-        self.pages: dict[str, QScrollArea] = {}
         self.steps: dict[str, Any] = {}
         column = QVBoxLayout(self)
         column.setContentsMargins(4, 4, 4, 4)
         column.setSpacing(2)
         group = QButtonGroup(self)
         for number, (room, title, kind) in enumerate(STEPS, 1):
-            header, page = self._step(room, f"{number}  {title}", kind(napari_viewer))
+            step = kind(napari_viewer)
+            header = self._step(room, f"{number}  {title}", step)
             group.addButton(header)
             column.addWidget(header)
-            column.addWidget(page, 1)
+            column.addWidget(step, 1)
         recovery = self.steps["finetune"].recovery  # offered at once, on every step
         recovery.restored.connect(lambda: self.open_step("finetune"))
         column.insertWidget(0, recovery)
+        self.steps["shift"].open_finetune = self._open_finetune
         footer = text(FOOTER, name="panel.footer", label="Notice")
         footer.setAlignment(Qt.AlignmentFlag.AlignCenter)
         column.addWidget(footer)
-        self.setMinimumWidth(300)
+        self.setMinimumWidth(WIDTH)
         self.open_step("load")
 
-    def _step(
-        self, room: str, title: str, step: Any
-    ) -> tuple[QPushButton, QScrollArea]:
+    def _step(self, room: str, title: str, step: Any) -> QPushButton:
         plain = title.replace("&&", "and")
         header = named(
             QPushButton(title),
@@ -77,16 +75,11 @@ class Panel(QWidget):
         )
         header.setCheckable(True)
         header.setStyleSheet("text-align: left; padding: 4px 8px; font-weight: bold;")
-        page = QScrollArea()
-        page.setWidget(step)
-        page.setWidgetResizable(True)
-        page.setFrameShape(QFrame.Shape.NoFrame)
-        page.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
-        page.hide()
-        header.toggled.connect(page.setVisible)
+        step.hide()
+        header.toggled.connect(step.setVisible)
         step.done.connect(lambda: self._on_done(room, title))
-        self.headers[room], self.pages[room], self.steps[room] = header, page, step
-        return header, page
+        self.headers[room], self.steps[room] = header, step
+        return header
 
     def _on_done(self, room: str, title: str) -> None:
         """Tick a step off, and scroll to what it found."""
@@ -97,8 +90,13 @@ class Panel(QWidget):
     def _reveal(self, room: str) -> bool:
         found = getattr(self.steps[room], "verdict", None)
         if found is not None:
-            self.pages[room].ensureWidgetVisible(found)
+            self.steps[room].findChild(QScrollArea).ensureWidgetVisible(found)
         return found is not None
+
+    def _open_finetune(self) -> FinetuneWidget:
+        self.open_step("finetune")
+        step: FinetuneWidget = self.steps["finetune"]
+        return step
 
     def open_step(self, room: str) -> None:
         """Open a step and close the others.

@@ -1,0 +1,86 @@
+"""Forms fit any window: they scroll, and what is folded away opens in full."""
+
+from __future__ import annotations
+
+import os
+from types import SimpleNamespace
+
+import napari.settings
+import pytest
+from qtpy.QtWidgets import QLabel, QScrollArea
+
+from napari_hydraseg.gui.evaluate import EvaluateWidget
+from napari_hydraseg.gui.finetune import FinetuneWidget
+from napari_hydraseg.gui.fold import Fold
+from napari_hydraseg.gui.load import LoadWidget
+from napari_hydraseg.gui.models import ModelsWidget
+from napari_hydraseg.gui.preferences import use_model_folder
+from napari_hydraseg.gui.segment import SegmentWidget
+from napari_hydraseg.gui.shift import ShiftWidget
+
+FORMS = (
+    LoadWidget,
+    SegmentWidget,
+    FinetuneWidget,
+    ShiftWidget,
+    EvaluateWidget,
+    ModelsWidget,
+)
+
+
+@pytest.mark.parametrize("kind", FORMS, ids=lambda kind: kind.__name__)
+def test_a_dock_that_is_too_low_scrolls_and_squeezes_nothing(dock, verbs, kind):
+    form = dock(kind)
+    area = form.findChild(QScrollArea)
+    inside = area.widget()
+    form.resize(form.minimumSizeHint().width(), 150)
+    assert form.minimumSizeHint().height() < 200
+    assert inside.minimumSizeHint().width() <= form.minimumWidth()
+    assert inside.layout().minimumSize().height() > 0
+
+
+def test_what_is_folded_away_opens_as_high_as_its_content_and_grows(qtbot):
+    fold = Fold("More")
+    words = QLabel("one line")
+    fold.addWidget(words)
+    qtbot.addWidget(fold)
+    fold.show()
+    assert fold.content().maximumHeight() == 0
+    fold.toggleButton().click()
+    qtbot.waitUntil(lambda: fold.content().height() >= words.sizeHint().height())
+    before = fold.sizeHint().height()
+    words.setText("many\nlines\nthat\ncame\nlater")
+    qtbot.waitUntil(lambda: fold.sizeHint().height() > before)
+    assert fold.content().maximumHeight() > fold.content().sizeHint().height()
+    fold.toggleButton().click()
+    assert fold.content().maximumHeight() == 0
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """Play napari's preferences."""
+    models = SimpleNamespace(folder="")
+    found = SimpleNamespace(models=models)
+    monkeypatch.setattr(
+        napari.settings, "get_plugin_settings", lambda _: found, raising=False
+    )
+    return models
+
+
+def test_the_folder_of_models_comes_from_the_preferences(said, monkeypatch):
+    monkeypatch.delenv("HYDRASEG_WEIGHTS")
+    said.folder = "/models/here"
+    use_model_folder()
+    assert os.environ["HYDRASEG_WEIGHTS"] == "/models/here"
+    said.folder = "/models/there"
+    use_model_folder()
+    assert os.environ["HYDRASEG_WEIGHTS"] == "/models/there"
+    said.folder = ""
+    use_model_folder()
+    assert "HYDRASEG_WEIGHTS" not in os.environ
+
+
+def test_the_environment_wins_over_the_preferences(said, own_models):
+    said.folder = "/models/elsewhere"
+    use_model_folder()
+    assert os.environ["HYDRASEG_WEIGHTS"] == str(own_models)
