@@ -66,6 +66,22 @@ def test_painted_slices_are_counted_as_one_paints(form, painted, control):
     assert control(form, "finetune.slices").text() == "Annotated slices: 2 (2, 4)"
 
 
+def test_undo_takes_a_slice_off_the_ledger_and_its_volume_back(form, painted, qtbot):
+    words = form.annotation.ledger
+
+    def volume():
+        return float(painted.features["volume_ml"][0])
+
+    qtbot.waitUntil(lambda: volume() > 0)
+    before = volume()
+    painted.undo()
+    qtbot.waitUntil(lambda: words.text() == "Annotated slices: 1 (2)")
+    qtbot.waitUntil(lambda: volume() == pytest.approx(before / 2, abs=0.001))
+    painted.redo()
+    qtbot.waitUntil(lambda: words.text() == "Annotated slices: 2 (2, 4)")
+    qtbot.waitUntil(lambda: volume() == before)
+
+
 def test_a_head_is_never_taken_by_accident(form, painted, control):
     form.choice.head.setEditText("")
     run = control(form, "finetune.run")

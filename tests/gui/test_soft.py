@@ -81,6 +81,7 @@ def test_the_slider_draws_the_mask_anew_and_undo_brings_it_back(
     form, found, viewer, qtbot, finished, control
 ):
     before = found.data.copy()
+    volume = control(form, "segment.table").item(0, 1).text()
     share = viewer.layers["probability · cord · s"].data
     control(form, "segment.threshold").setValue(0.25)
     status = control(form, "segment.soft_status")
@@ -94,6 +95,9 @@ def test_the_slider_draws_the_mask_anew_and_undo_brings_it_back(
     assert not nouns.annotated_slices(found, 0).any()
     found.undo()
     np.testing.assert_array_equal(found.data, before)
+    table = control(form, "segment.table")
+    qtbot.waitUntil(lambda: table.item(0, 1).text() == volume)
+    assert float(volume) == pytest.approx(found.features["volume_ml"][0], abs=0.005)
 
 
 def test_a_slider_that_moves_on_is_followed_to_its_end(

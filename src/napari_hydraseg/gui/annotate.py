@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 from qtpy.compat import isalive
 from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
@@ -15,6 +16,9 @@ from napari_hydraseg.core.types import PLANES, Segmentation
 from . import layers, ledger, nouns, proposals, view
 from .choosers import LayerBox
 from .form import button, named, rows, text
+from .new_layer import empty_on, take_brush
+from .tally import tally_of
+from .touch import touch_of
 
 _MILLISECONDS_OF_REST = 150  # after a stroke, before the slices are counted
 
@@ -53,18 +57,22 @@ class AnnotateBox(QWidget):
             label="Slices of the scan",
             tip="A tick: done. A low bar: painted. Click to go to a slice",
         )
-        self._watched: Any = None
+        self._touch = touch_of(viewer)
+        self._tally = tally_of(viewer)  # volumes in the layers' features
+        self._drawn: NDArray[np.bool_] | None = None
+        self._highest: int | None = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_MILLISECONDS_OF_REST)
         self._rest.timeout.connect(self.changed)
         self._lay_out()
+        self.changed.connect(self._count)  # first: the others read what it has counted
         self.image.chosen.connect(self.changed)
-        self.labels.chosen.connect(self._watch)
-        self.changed.connect(self._count)
+        self.labels.chosen.connect(self.changed)
         self.strip.picked.connect(self.go_to)
         viewer.dims.events.current_step.connect(self._on_step)
-        self._watch()
+        self._touch.changed.connect(self._on_touch)
+        self._count()
 
     def _lay_out(self) -> None:
         column = QVBoxLayout(self)
@@ -108,15 +116,7 @@ class AnnotateBox(QWidget):
         image = self.image.layer()
         if image is None:
             return
-        volume = nouns.volume_of(image, voxels=False)
-        empty = Segmentation(
-            np.zeros(volume.shape, np.uint8),
-            volume.affine,
-            names={1: "label 1"},
-            plane=volume.plane,
-            grid=volume.grid,
-        )
-        self._add(empty, f"my labels · {image.name}", image)
+        self._add(empty_on(image), f"my labels · {image.name}", image)
 
     def copy_labels(self) -> None:
         """Make an editable copy of the chosen labels; the original is hidden."""
@@ -158,16 +158,27 @@ class AnnotateBox(QWidget):
 
     def annotated(self) -> list[int]:
         """List the slices that the user vouches for."""
-        labels = self.labels.layer()
-        if labels is None or labels.data.ndim not in (2, 3):
-            return []
-        touched = nouns.annotated_slices(labels, self.axis())
-        return [int(i) for i in np.flatnonzero(touched)]
+        counted = self._counted()
+        return [] if counted is None else [int(i) for i in np.flatnonzero(counted)]
 
     def highest_id(self) -> int:
         """Tell the highest label id that is painted; 0 if nothing is."""
         labels = self.labels.layer()
-        return 0 if labels is None else int(np.asarray(labels.data).max(initial=0))
+        if self._highest is None and labels is not None:
+            self._highest = int(np.asarray(labels.data).max(initial=0))
+        return self._highest or 0
+
+    def _counted(self) -> NDArray[np.bool_] | None:
+        """Which slices are annotated; counted once per change, as all voxels are."""
+        labels = self.labels.layer()
+        if labels is None or labels.data.ndim not in (2, 3):
+            return None
+        if self._drawn is None:
+            self._drawn = nouns.annotated_slices(labels, self.axis())
+        return self._drawn
+
+    def _forget(self) -> None:
+        self._drawn, self._highest = None, None
 
     def problem(self) -> str:
         """Say why these labels cannot be learned from; empty if they can."""
@@ -189,31 +200,21 @@ class AnnotateBox(QWidget):
     def _add(self, noun: Segmentation, name: str, like: Any) -> None:
         made = layers.labels_layer(noun, name=name, geometry=nouns.geometry_of(like))
         layer = view.add(self.viewer, [made])[0]
-        layer.selected_label = 1
-        # about a thirtieth of the picture: fine enough for a first outline
-        layer.brush_size = max(3, round(min(noun.labels.shape[-2:]) / 30))
-        layer.mode = "paint"
-        self.viewer.layers.selection.active = layer
+        take_brush(self.viewer, layer)
         self.labels.choose(layer)
         if not view.shows(self.viewer, noun.plane):
             view.face(self.viewer, noun.plane)
 
-    def _watch(self) -> None:
-        """Count again when the chosen layer is painted on."""
-        layer = self.labels.layer()
-        if layer is not None and layer != self._watched:
-            for name in ("paint", "labels_update", "data", "features"):
-                getattr(layer.events, name).connect(self._on_paint)
-        self._watched = layer
-        self.changed.emit()
-
-    def _on_paint(self, event: Any = None) -> None:
-        if isalive(self):
+    def _on_touch(self, layer: Any) -> None:
+        """Count again when the chosen layer was changed."""
+        if layer == self.labels.layer():
+            self._forget()
             self._rest.start()
 
     def _count(self) -> None:
+        self._forget()
         labels = self.labels.layer()
-        found = ledger.marks(labels, self.axis())
+        found = ledger.marks(labels, self.axis(), self._counted())
         solid = labels is not None and labels.ndim == 3
         count = labels.data.shape[self.axis()] if solid else 0
         self.strip.show_marks(found, count=count, shown=self.shown() if solid else 0)

@@ -7,6 +7,7 @@ from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 from qtpy.compat import isalive
 from qtpy.QtCore import QObject, QTimer, Signal
@@ -18,9 +19,9 @@ from napari_hydraseg.core.errors import HydraSegError
 from . import drafting, kept, worker
 from .annotate import AnnotateBox
 from .form import button, text
+from .touch import bare, touch_of
 
 _MILLISECONDS = 60_000
-_EVENTS = ("paint", "labels_update", "data", "features")
 _DISCARD = "Discard"
 _SURE = "Discard for good?"
 
@@ -77,7 +78,8 @@ class Autosave(QObject):
     def __init__(self, annotation: AnnotateBox) -> None:
         super().__init__(annotation)
         self._annotation = annotation
-        self._watched: list[int] = []
+        self._watched: WeakSet[Any] = WeakSet()
+        self._touch = touch_of(annotation.viewer)
         self.keeper = Keeper()
         self._timer = QTimer(self)
         self._timer.setInterval(_MILLISECONDS)
@@ -85,6 +87,8 @@ class Autosave(QObject):
         self._timer.start()
         self._ended.connect(self._tell)
         annotation.labels.chosen.connect(self._watch)
+        self._touch.painted.connect(self._on_touch)
+        self._touch.changed.connect(self._on_change)
         annotation.ticked.connect(self._mark)
         worker.news.starting.connect(self.save)
         annotation.destroyed.connect(self.keeper.save_last)
@@ -117,14 +121,17 @@ class Autosave(QObject):
 
     def _watch(self) -> None:
         layer = self._annotation.labels.layer()
-        if layer is not None and id(layer.events) not in self._watched:
-            self._watched.append(id(layer.events))
-            for name in _EVENTS:
-                getattr(layer.events, name).connect(self._on_paint)
+        if layer is not None:
+            self._watched.add(bare(layer))
 
-    def _on_paint(self, event: Any) -> None:
-        if isalive(self):
-            self._mark(event.source)
+    def _on_touch(self, layer: Any) -> None:
+        if layer in self._watched:
+            self._mark(layer)
+
+    def _on_change(self, layer: Any) -> None:
+        """Keep aside what undo has left, where strokes were kept before."""
+        if "draft" in layer.metadata.get("hydraseg", {}):
+            self._on_touch(layer)
 
     def _mark(self, layer: Any) -> None:
         self.keeper.mark(layer, self._annotation.image.layer())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Literal, TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import QEvent, QPointF, QRectF, QSize, Qt, Signal
 from qtpy.QtGui import QColor, QPainter, QPen, QPolygonF
 from qtpy.QtWidgets import QToolTip, QWidget
@@ -25,7 +27,9 @@ _WORDS = {
 _ROOM_FOR_A_TICK = 9.0  # pixels; narrower fields are filled to the top instead
 
 
-def marks(labels: Any, axis: int) -> dict[int, Mark]:
+def marks(
+    labels: Any, axis: int, counted: NDArray[np.bool_] | None = None
+) -> dict[int, Mark]:
     """Tell what is known of each slice of a labels layer that is not blank.
 
     Parameters
@@ -34,11 +38,14 @@ def marks(labels: Any, axis: int) -> dict[int, Mark]:
         The layer that is painted on.
     axis : int
         Voxel axis along which slices are counted.
+    counted : ndarray of bool, shape (slices,), optional
+        What `nouns.annotated_slices` says, where that is known already.
     """
     if labels is None or labels.data.ndim not in (2, 3):
         return {}
     ours = labels.metadata.get("hydraseg", {})
-    counted = nouns.annotated_slices(labels, axis)
+    if counted is None:
+        counted = nouns.annotated_slices(labels, axis)
     found: dict[int, Mark] = dict.fromkeys(ours.get("aside", ()), "aside")
     for at in counted.nonzero()[0]:
         found[int(at)] = "done" if at in ours.get("done", ()) else "painted"

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import napari.viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QWidget
 
 from napari_hydraseg import core
-from napari_hydraseg.core.types import Segmentation, Steps
+from napari_hydraseg.core.types import Steps
 
 from . import kept, layers, nouns, view
-from .amend import in_mm
 from .badge import Badge, pace_of, probe_of
 from .choosers import LayerBox, ModalityBox, ModelBox
 from .colours import napari_colour
-from .form import button, fill, named, rows, table, text, unready
+from .form import button, fill, named, rows, scrolling, table, text, unready
 from .heads import HeadList
 from .jobbar import JobBar, device, open_steps
 from .library import card_text, library
+from .results import Found, layer_steps
 from .scans import volume_steps
 from .soft import SoftBox
+from .tally import fill_in, tally_of
+from .touch import bare
 from .words import how_made
 
 
@@ -73,6 +75,8 @@ class SegmentWidget(QWidget):
             heads=("Structure", "Volume (ml)"),
         )
         self.soft = SoftBox(napari_viewer, self.table)
+        self._tally = tally_of(napari_viewer)
+        self._rows: list[tuple[ref[Any], int]] = []  # masks, first rows in the table
         self.save = button(
             "Save segmentation…",
             "segment.save",
@@ -83,7 +87,7 @@ class SegmentWidget(QWidget):
         self._connect()
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
+        column = scrolling(self)
         form = rows(column)
         form.addRow("Scan", self.image)
         form.addRow("Kind", self.modality)
@@ -106,6 +110,7 @@ class SegmentWidget(QWidget):
         self.heads.itemChanged.connect(lambda _: self._check())
         self.bar.run.clicked.connect(lambda _=False: self._run())
         library.changed.connect(self._on_library)
+        self._tally.counted.connect(self._on_counted)
         self._on_model()
         self._on_image()
 
@@ -201,13 +206,13 @@ class SegmentWidget(QWidget):
         key = (id(layer), path, heads, where, self.modality.modality())
         self.badge.ask(key, probe_of(layer, path, heads=heads, device=where))
 
-    def _gather(self) -> Steps[dict[str, Segmentation]]:
+    def _gather(self) -> Steps[dict[str, Found]]:
         self._asked = self.image.layer()
-        self._geometry = nouns.geometry_of(self._asked)
+        geometry = nouns.geometry_of(self._asked)
         self._timed = self.badge.key
         heads, where = self.chosen_heads(), device()
         share = self.soft.keep.isChecked()
-        return open_steps(
+        steps = open_steps(
             self.model.path(),
             volume_steps(self._asked),
             lambda checkpoint, volume: self.soft.watch(
@@ -217,17 +222,20 @@ class SegmentWidget(QWidget):
                 checkpoint,
             ),
         )
+        return layer_steps(steps, geometry)
 
     def _run(self) -> None:
         self.bar.start(self._gather, self._show, title="Segmenting")
 
-    def _show(self, found: Mapping[str, Segmentation]) -> None:
-        lines, squares = [], []
-        for head, segmentation in found.items():
-            layer = self._put(head, segmentation)
+    def _show(self, results: Mapping[str, Found]) -> None:
+        lines: list[tuple[str, str]] = []
+        squares: list[str] = []
+        self._rows = []
+        for head, (_, made) in results.items():
+            layer = self._put(head, made)
+            self._rows.append((ref(bare(layer)), len(lines)))
             self.soft.offer(head, layer)
-            features = layers.table(segmentation, known_mm=in_mm(layer))
-            colour = layer.colormap.color_dict
+            features, colour = made[1]["features"], layer.colormap.color_dict
             for label, name, volume in zip(
                 features["index"],
                 features["name"],
@@ -236,6 +244,7 @@ class SegmentWidget(QWidget):
             ):
                 lines.append((name, f"{volume:.2f}" if volume == volume else "unknown"))
                 squares.append(napari_colour(colour[label]))
+        found = {head: segmentation for head, (segmentation, _) in results.items()}
         fill(self.table, lines, colours=squares)
         pace = pace_of(found)
         if pace is not None:
@@ -243,17 +252,19 @@ class SegmentWidget(QWidget):
         self.bar.say(f"Done. Check every slice before you use it.\n{how_made(found)}")
         self.done.emit()
 
-    def _put(self, head: str, segmentation: Segmentation) -> Any:
+    def _on_counted(self, layer: Any, features: Mapping[str, list[Any]]) -> None:
+        """Keep the table right when a mask is changed, or changed back."""
+        for shown, first in self._rows:
+            if shown() is layer:
+                fill_in(self.table, features, first)
+
+    def _put(self, head: str, made: layers.LayerData) -> Any:
         """Add one labels layer; an earlier result of the same head is hidden."""
         name = f"{head} · {self._asked.name}"
         for layer in self.viewer.layers:
             if layer.name.split(" [")[0] == name:
                 layer.visible = False
-        made = layers.labels_layer(
-            replace(segmentation, probabilities=None),
-            name=name,
-            geometry=self._geometry or None,
-        )
+        made[1]["name"] = name
         return view.add(self.viewer, [made])[0]
 
     def _save(self) -> None:

@@ -28,7 +28,7 @@ _LOG = logging.getLogger(__name__)
 _MILLISECONDS_TO_SAVE, _MILLISECONDS_TO_END = 4000, 1000  # together: F77
 
 # one thread each, so that calls of a lane keep their order; they end before the process
-_lanes = {lane: ThreadPoolExecutor(1, lane) for lane in ("keep", "probe")}
+_lanes = {lane: ThreadPoolExecutor(1, lane) for lane in ("keep", "probe", "count")}
 _running: list[Job] = []  # at most one: two jobs would share processor and memory
 
 
