@@ -1,12 +1,14 @@
-"""How far out a scan lies among reference scans: MMD per depth, calibrated by scan.
+"""How far out a scan lies among reference scans, by depth, calibrated by scan.
 
 The unit is the scan. Every scan, new or reference, gives the same number of slices at
-the same relative positions. Its distance to all the others pooled is computed for the
-new scan and, in the same way, for each reference scan; under exchangeability the rank
-of the new scan among all is uniform, so ``p = rank / (n + 1)`` needs no further
-assumption (conformal p-value [1]_). Scaling and kernel width therefore see all n + 1
-scans alike: computed from the reference alone, they would treat the new one differently
-and alarm too often. Scans of one person (two phases of a heart) are never held against
+the same relative positions. Two distances to all the others are computed for the new
+scan and, in the same way, for each reference scan: the MMD, and the Mahalanobis
+distance, which sees what does not go together as it does in the others. The largest
+over both and over depths counts. Under exchangeability the rank of the new scan among
+all is uniform, so ``p = rank / (n + 1)`` needs no further assumption (conformal p-value
+[1]_). Scaling, kernel width and covariance therefore see all n + 1 scans alike:
+computed from the reference alone, they would treat the new one differently and alarm
+too often. Scans of one person (two phases of a heart) are never held against
 each other, and share one vote.
 
 References
@@ -25,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels import gram_of, mean_kernel_strips, median_gamma
+from ._novelty import novelty, novelty_to
 from ._reference import depths
 from .errors import DimensionMismatch
 
@@ -32,6 +35,7 @@ Entry: TypeAlias = Mapping[str, NDArray[Any]]
 Floats: TypeAlias = NDArray[np.float64]
 
 SLICES = 16  # slices per scan that are compared
+NO_SPREAD = 1e-9  # of distances: below it, they differ by rounding
 NEAR = 0.15  # a slice is held against reference slices so close in position (of 1)
 
 
@@ -45,10 +49,13 @@ class Judgement:
         Encoder depths, finest first.
     mmd2 : ndarray, shape (depth,)
         Unbiased MMD^2 between the new scan and the reference.
+    novelty : ndarray, shape (depth,)
+        Mahalanobis distance in units of that of the median reference scan: 1 is usual.
     percentiles : ndarray, shape (depth,)
-        Share of reference scans, in percent, that lie closer to the rest.
+        Share of reference scans, in percent, that lie closer to the rest, by the larger
+        of the two distances, both standardised.
     score : float
-        Standardised distance, the largest over depths.
+        Standardised distance, the largest over both and over depths.
     p, percentile : float
         Of `score` among those of the reference scans.
     slices : int
@@ -59,6 +66,7 @@ class Judgement:
 
     depths: list[str]
     mmd2: Floats
+    novelty: Floats
     percentiles: Floats
     score: float
     p: float
@@ -89,27 +97,27 @@ def judge(reference: Entry, new: Entry) -> Judgement:
     slices = min(SLICES, len(new["scan"]))
     stored, fresh = matched_rows(reference, slices), matched_rows(new, slices)
     picked = np.concatenate((stored, fresh + len(reference["scan"])))
-    rivals = _rivals(reference)
-    tables = [np.concatenate((reference[name], new[name])) for name in names]
-    distances = np.array(
-        [_distances(table[picked], picked, rivals) for table in tables]
-    )  # (depth, reference scans + 1), the new scan last
-    spread = distances.std(axis=1, keepdims=True)
-    centred = distances - distances.mean(axis=1, keepdims=True)
-    scores = (centred / np.where(spread > 0, spread, 1)).max(axis=0)
+    persons = _persons(reference)
+    rivals: Floats = (persons[:, None] != persons).astype(np.float64)
+    tables = [np.concatenate((reference[name], new[name]))[picked] for name in names]
+    found = [_distances(table, picked, persons, rivals) for table in tables]
+    mmd2, far = np.array(found).swapaxes(0, 1)  # each (depth, reference scans + 1)
+    both = np.maximum(_standard(mmd2), _standard(np.log(far)))
+    scores = both.max(axis=0)  # the new scan last
     weight = 1 / (rivals[:-1] == 0).sum(axis=1)  # the scans of a person share one vote
     votes = float(weight.sum())
-    persons = round(votes)
+    count = round(votes)
     farther = float(weight[scores[:-1] >= scores[-1]].sum())
     return Judgement(
         depths=names,
-        mmd2=distances[:, -1],
-        percentiles=100 * ((distances[:, :-1] < distances[:, -1:]) @ weight) / votes,
+        mmd2=mmd2[:, -1],
+        novelty=far[:, -1] / np.median(far[:, :-1], axis=1),
+        percentiles=100 * ((both[:, :-1] < both[:, -1:]) @ weight) / votes,
         score=float(scores[-1]),
-        p=(1 + farther) / (1 + persons),
+        p=(1 + farther) / (1 + count),
         percentile=float(100 * ((scores[:-1] < scores[-1]) @ weight) / votes),
         slices=slices,
-        persons=persons,
+        persons=count,
     )
 
 
@@ -124,30 +132,53 @@ def witness(reference: Entry, new: Entry) -> Floats:
     Returns
     -------
     ndarray, shape (slice,)
-        The slice's mean kernel value with the reference scans, averaged over depths
-        and in standard deviations, below the 5th percentile of reference slices at
-        about the same position. Above 0: unlike the reference.
+        How little a slice resembles the reference (mean kernel value with its scans),
+        or how novel it is (Mahalanobis distance), whichever is more: in standard
+        deviations, averaged over depths, above the 95th percentile of reference slices
+        at about the same position. Above 0: unlike the reference.
     """
     names = same_encoder(reference, new)
-    subject = subject_of_rows(reference)
-    usual = np.zeros(len(subject))
-    found = np.zeros(len(new["scan"]))
+    usual = np.zeros((2, len(reference["scan"])))
+    found = np.zeros((2, len(new["scan"])))
     for name in names:
         stored, fresh = scaled(reference[name], new[name])
-        gram = gram_of("rbf", median_gamma(np.concatenate((stored, fresh))))
-        size = np.bincount(reference["scan"])
-        weight = 1 / size[reference["scan"]]  # every scan counts the same
-        near = np.empty(len(stored))
-        for at in range(0, len(stored), 1024):
-            part = slice(at, at + 1024)
-            others = weight * (subject[part, None] != subject)
-            near[part] = (gram(stored[part], stored) * others).sum(axis=1)
-            near[part] /= np.maximum(others.sum(axis=1), 1e-12)
-        close = gram(fresh, stored) @ weight / weight.sum()
-        scale = max(float(near.std()), 1e-12)
-        usual += (near - near.mean()) / (scale * len(names))
-        found += (close - near.mean()) / (scale * len(names))
-    return _low_end(usual, reference["position"], new["position"]) - found
+        for kind, (near, close) in enumerate(
+            (
+                _resemblance(stored, fresh, reference),
+                _familiarity(stored, fresh, reference),
+            )
+        ):
+            scale = max(float(near.std()), 1e-12) * len(names)
+            usual[kind] += (near.mean() - near) / scale
+            found[kind] += (near.mean() - close) / scale
+    most = _high_end(usual.max(axis=0), reference["position"], new["position"])
+    unlike: Floats = found.max(axis=0) - most
+    return unlike
+
+
+def _resemblance(
+    stored: NDArray[np.float32], fresh: NDArray[np.float32], reference: Entry
+) -> tuple[Floats, Floats]:
+    """Mean kernel value of stored slices with other persons', of new ones with all."""
+    subject = subject_of_rows(reference)
+    gram = gram_of("rbf", median_gamma(np.concatenate((stored, fresh))))
+    size = np.bincount(reference["scan"])
+    weight = 1 / size[reference["scan"]]  # every scan counts the same
+    near = np.empty(len(stored))
+    for at in range(0, len(stored), 1024):
+        part = slice(at, at + 1024)
+        others = weight * (subject[part, None] != subject)
+        near[part] = (gram(stored[part], stored) * others).sum(axis=1)
+        near[part] /= np.maximum(others.sum(axis=1), 1e-12)
+    return near, gram(fresh, stored) @ weight / weight.sum()
+
+
+def _familiarity(
+    stored: NDArray[np.float32], fresh: NDArray[np.float32], reference: Entry
+) -> tuple[Floats, Floats]:
+    """Negative logarithm of the novelty of stored slices, and of new ones."""
+    near = novelty(stored, subject_of_rows(reference))
+    return -np.log(near), -np.log(novelty_to(stored, fresh))
 
 
 def matched_rows(entry: Entry, slices: int) -> NDArray[np.intp]:
@@ -179,13 +210,20 @@ def same_encoder(reference: Entry, new: Entry) -> list[str]:
     return names
 
 
-def _rivals(reference: Entry) -> Floats:
-    """1 where a scan (row) is held against a scan (column) of somebody else."""
+def _persons(reference: Entry) -> NDArray[np.intp]:
+    """Whose each reference scan is, and at last the new one, who is nobody of them."""
     last = int(reference["scan"].max()) + 1
-    subject = np.full(last + 1, -1)
-    subject[reference["scan"]] = subject_of_rows(reference)
-    rivals: Floats = (subject[:, None] != subject).astype(np.float64)
-    return rivals
+    persons = np.full(last + 1, -1, np.intp)
+    persons[reference["scan"]] = subject_of_rows(reference)
+    return persons
+
+
+def _standard(distances: Floats) -> Floats:
+    """Every depth (row) at mean 0 and standard deviation 1 over all scans."""
+    spread = distances.std(axis=1, keepdims=True)
+    centred = distances - distances.mean(axis=1, keepdims=True)
+    result: Floats = centred / np.where(spread > NO_SPREAD, spread, 1)
+    return result
 
 
 def scaled(*tables: NDArray[Any]) -> list[NDArray[np.float32]]:
@@ -197,16 +235,30 @@ def scaled(*tables: NDArray[Any]) -> list[NDArray[np.float32]]:
 
 
 def _distances(
-    features: NDArray[Any], picked: NDArray[np.intp], rivals: Floats
-) -> Floats:
-    """Unbiased MMD^2 of each scan with all its rivals pooled.
+    features: NDArray[Any],
+    picked: NDArray[np.intp],
+    persons: NDArray[np.intp],
+    rivals: Floats,
+) -> tuple[Floats, Floats]:
+    """Unbiased MMD^2 and novelty of each scan against all its rivals.
 
     `features` is (scan, slices, d); `picked` (scan, slices) says which stored slice
     each is, as a short scan gives some of its slices twice; `rivals` (scan, scan) is 1
-    where a scan (row) is held against another (column).
+    where a scan (row) is held against another (column): one of somebody else.
     """
     scans, slices, width = features.shape
     (rows,) = scaled(features.reshape(-1, width))
+    far = novelty(rows, np.repeat(persons, slices)).reshape(scans, slices)
+    mmd2 = _mmd2(rows.reshape(features.shape), picked, rivals)
+    return mmd2, far.mean(axis=1)
+
+
+def _mmd2(
+    features: NDArray[np.float32], picked: NDArray[np.intp], rivals: Floats
+) -> Floats:
+    """Unbiased MMD^2 of each scan with all its rivals pooled."""
+    scans, slices, width = features.shape
+    rows = features.reshape(-1, width)
     gram = gram_of("rbf", median_gamma(rows))
     means = np.empty((scans, scans))
     counts = np.full(scans, slices, np.intp)
@@ -214,7 +266,7 @@ def _distances(
         means[:, strip] = values
     np.fill_diagonal(means, 0)
     own = np.ones(scans)  # of a single slice with itself
-    for scan, block in enumerate(rows.reshape(scans, slices, width)):
+    for scan, block in enumerate(features):
         different = picked[scan][:, None] != picked[scan]
         if different.any():
             own[scan] = gram(block, block)[different].mean()
@@ -226,10 +278,10 @@ def _distances(
     return result
 
 
-def _low_end(usual: Floats, position: NDArray[Any], wanted: NDArray[Any]) -> Floats:
-    """5th percentile of the reference slices' values about each wanted position."""
+def _high_end(usual: Floats, position: NDArray[Any], wanted: NDArray[Any]) -> Floats:
+    """95th percentile of reference slices' values about each wanted position."""
     ends = np.empty(len(wanted))
     for slot, place in enumerate(wanted):
         close = np.abs(position - place) <= NEAR
-        ends[slot] = np.percentile(usual[close] if close.sum() >= 20 else usual, 5)
+        ends[slot] = np.percentile(usual[close] if close.sum() >= 20 else usual, 95)
     return ends

@@ -106,8 +106,9 @@ def report(
             "scans": len(scans),
             "reference persons": found.persons,
             "slices compared per scan": [c.judgement.slices for c in found.cases],
-            "method": "MMD^2 of encoder features, rbf kernel of median width; each "
-            "reference scan left out in turn, largest depth counts",
+            "method": "MMD^2 (rbf kernel of median width) and Mahalanobis distance "
+            "(shrunk covariance) of encoder features; each reference scan left out in "
+            "turn, the largest over both and over depths counts",
             "seed": seed,
         },
         picture=_picture(found, seed),
@@ -191,15 +192,21 @@ def _cohort_p(found: Comparison, seed: int) -> float:
 
 
 def _by_depth(cases: Sequence[Case]) -> tuple[Mapping[str, Any], ...]:
-    """Mean distance and median percentile of the scans at each depth."""
+    """Mean distances and median percentile of the scans at each depth."""
     if not cases:
         return ()
     mmd2 = np.mean([case.judgement.mmd2 for case in cases], axis=0)
+    novelty = np.mean([case.judgement.novelty for case in cases], axis=0)
     percentiles = np.median([case.judgement.percentiles for case in cases], axis=0)
     return tuple(
-        {"depth": int(name), "mmd2": float(distance), "percentile": float(percentile)}
-        for name, distance, percentile in zip(
-            cases[0].judgement.depths, mmd2, percentiles, strict=True
+        {
+            "depth": int(name),
+            "mmd2": float(distance),
+            "novelty": float(far),
+            "percentile": float(percentile),
+        }
+        for name, distance, far, percentile in zip(
+            cases[0].judgement.depths, mmd2, novelty, percentiles, strict=True
         )
     )
 

@@ -425,7 +425,8 @@ class ShiftReport:
     n_reference : int
         Reference scans compared with.
     by_depth : tuple of mapping
-        ``{"depth", "mmd2", "percentile"}`` per encoder depth.
+        ``{"depth", "mmd2", "novelty", "percentile"}`` per encoder depth; novelty is the
+        Mahalanobis distance in units of that of the median reference scan.
     per_case : tuple of mapping
         ``{"case", "verdict", "p", "percentile"}`` per scan.
     per_slice : tuple of mapping
