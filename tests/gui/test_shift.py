@@ -10,6 +10,7 @@ from qtpy.QtCore import QPoint, Qt
 
 from napari_hydraseg import core
 from napari_hydraseg.gui import layers, view
+from napari_hydraseg.gui.panel import Panel
 from napari_hydraseg.gui.shift import ShiftWidget
 from napari_hydraseg.gui.words import verdict_text
 
@@ -51,10 +52,52 @@ def test_the_verdict_is_plain_and_gives_its_numbers_and_its_limit(shown, control
 
 def test_where_why_and_what_to_do_are_shown(shown, control):
     depths = control(shown, "shift.depths")
-    assert [depths.item(0, i).text() for i in range(3)] == ["0", "0.31", "100"]
+    assert [depths.item(0, i).text() for i in (0, 1, 3)] == ["0", "0.31", "100"]
     causes = control(shown, "shift.causes")
     assert causes.item(0, 2).text() == "0.9 to 1.1"
     assert control(shown, "shift.advice").text() == "Correct 3 to 5 slices."
+
+
+@pytest.fixture
+def reported(verbs, monkeypatch):
+    """A report with a picture, and with advice that is not the default."""
+    played = core.shift
+
+    def richer(volumes, checkpoint, **options):
+        report = yield from played(volumes, checkpoint, **options)
+        ring = [(math.cos(i), math.sin(i)) for i in range(20)]
+        picture = {"method": "PCA", "reference": ring, "scans": [(9.0, 0.0)]}
+        depths = ({"depth": 1, "mmd2": 0.3, "novelty": 2.5, "percentile": 100.0},)
+        return replace(report, picture=picture, by_depth=depths, basis={"model": "toy"})
+
+    monkeypatch.setitem(vars(core), "shift", richer)
+
+
+def test_the_scan_is_marked_among_the_training_scans(reported, shown, control):
+    points = control(shown, "shift.points")
+    *known, here = points.places()
+    assert len(known) == 20
+    assert max(place.x() for place in known) < here.x() <= points.width()
+    assert "20 training scans and this one by PCA" in points.accessibleDescription()
+    assert control(shown, "shift.depths").item(0, 2).text() == "2.5"
+
+
+def test_the_advice_sets_up_fine_tuning(reported, opened, dock, click, finished):
+    panel = dock(Panel)
+    panel.open_step("shift")
+    click(panel, "shift.run")
+    finished()
+    click(panel, "shift.teach")
+    step = panel.steps["finetune"]
+    assert panel.steps["finetune"].isVisibleTo(panel)
+    assert step.annotation.image.layer().name == opened.name
+    assert step.choice.head_name() == "heart"
+    assert step.advised == {"init": "heart", "depth": 5}
+    assert "first 5 encoder levels stay frozen" in step.plan.text()
+
+
+def test_before_a_report_there_is_nothing_to_set_up(form, opened, control):
+    assert not control(form, "shift.teach").isEnabled()
 
 
 def test_a_click_on_the_strip_goes_to_that_slice(shown, viewer, qtbot, control):

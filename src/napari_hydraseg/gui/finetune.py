@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 import napari.viewer
 import numpy as np
@@ -16,7 +18,6 @@ from qtpy.QtWidgets import (
     QVBoxLayout,
     QWidget,
 )
-from superqt import QCollapsible
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
@@ -27,7 +28,8 @@ from .annotate import AnnotateBox
 from .autosave import Autosave, Recovery
 from .cleaning import CleanBox
 from .drawing import Curve
-from .form import button, named, rows, text
+from .fold import Fold
+from .form import button, named, rows, scrolling, text
 from .history import History
 from .jobbar import JobBar, device, open_steps
 from .library import keep, library
@@ -54,6 +56,7 @@ class FinetuneWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.result: FinetuneResult | None = None
+        self.advised: dict[str, Any] = {}
         self.annotation = AnnotateBox(napari_viewer)
         self.clean = CleanBox(self.annotation)
         self.choice = HeadBox()
@@ -70,6 +73,8 @@ class FinetuneWidget(QWidget):
             tip="Learn from the annotated slices; old heads stay bit for bit the same",
             stop=True,
         )
+        self.plan = text(name="finetune.plan", label="As advised")
+        self.plan.hide()
         self.curve = Curve()
         self.curve.setObjectName("finetune.curve")
         self.curve.setAccessibleName("Loss and held-out Dice")
@@ -113,16 +118,17 @@ class FinetuneWidget(QWidget):
         self.augment.setChecked(True)
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
+        column = scrolling(self)
         column.addWidget(self.recovery)
         column.addWidget(self.annotation)
         column.addWidget(self.kept)
         column.addWidget(self.clean)
         column.addWidget(self.choice)
+        column.addWidget(self.plan)
         column.addWidget(self.next)
         form = rows(column)
         form.addRow("How long", self.preset)
-        more = QCollapsible("More choices")
+        more = Fold("More choices")
         inside = QWidget()
         inner = QVBoxLayout(inside)
         rows(inner).addRow("Passes", self.epochs)
@@ -143,6 +149,7 @@ class FinetuneWidget(QWidget):
     def _connect(self) -> None:
         self.annotation.changed.connect(self._check)
         self.choice.changed.connect(self._check)
+        self.choice.model.chosen.connect(self._forget_advice)
         self.bar.run.clicked.connect(lambda _=False: self._run())
         self.autosave.told.connect(self._on_kept)
         keys.bind(self.viewer, "D", self, self.annotation.toggle_done)
@@ -152,6 +159,36 @@ class FinetuneWidget(QWidget):
     def _on_kept(self, words: str) -> None:
         self.kept.setText(words)
         self.kept.show()
+
+    def follow(self, advice: Mapping[str, Any], *, image: Any, model: str) -> None:
+        """Set up what a shift report advises; it is said, and another model undoes it.
+
+        Parameters
+        ----------
+        advice : mapping
+            ``ShiftReport.advice``: ``init``, the head to start from, and ``depth``.
+        image : napari layer
+            The scan.
+        model : str
+            Name of the model.
+        """
+        self.annotation.image.choose(image)
+        self.choice.model.refresh(choose=model)
+        donor, depth = str(advice["init"]), advice.get("depth")
+        self.choice.head.setEditText(donor)
+        self.advised = {"init": donor, "depth": depth}
+        frozen = (
+            f"the first {depth} encoder levels stay" if depth else "the encoder stays"
+        )
+        self.plan.setText(
+            f"As the shift report advises: the head {donor} goes on learning, or a new "
+            f"one (type its name) starts from it; {frozen} frozen."
+        )
+        self.plan.show()
+
+    def _forget_advice(self) -> None:
+        self.advised = {}
+        self.plan.hide()
 
     def _check(self) -> None:
         labels = self.annotation.labels.layer()
@@ -175,6 +212,7 @@ class FinetuneWidget(QWidget):
             "minutes": None if epochs else self.preset.currentData(),
             "epochs": epochs or None,
             "device": device(),
+            **self.advised,
         }
         return open_steps(
             self.choice.model.path(),

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import napari.viewer
 from qtpy.QtCore import Signal
-from qtpy.QtWidgets import QComboBox, QFileDialog, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import ShiftReport, Steps
@@ -14,9 +16,10 @@ from napari_hydraseg.core.types import ShiftReport, Steps
 from . import nouns, view
 from .choosers import LayerBox, ModelBox
 from .drawing import Strip
-from .form import button, fill, named, rows, table, text, unready
+from .form import button, fill, named, rows, scrolling, table, text, unready
 from .jobbar import JobBar, device, open_steps
 from .scans import volume_steps
+from .shift_points import Points
 from .words import COLOURS, number, verdict_text
 
 
@@ -35,6 +38,7 @@ class ShiftWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.report: ShiftReport | None = None
+        self.open_finetune: Callable[[], Any] = self._dock_finetune
         self.image = named(
             LayerBox(napari_viewer, "image"),
             "shift.image",
@@ -60,9 +64,9 @@ class ShiftWidget(QWidget):
         self.depths = table(
             "shift.depths",
             label="Difference by depth of the encoder",
-            tip="MMD² of the encoder's features, and the share of training scans, in "
-            "percent, that lie closer to the rest",
-            heads=("Depth", "MMD²", "Percentile"),
+            tip="Of the encoder's features: MMD², distance (Mahalanobis; 1 is usual), "
+            "and the share of training scans, in percent, that lie closer to the rest",
+            heads=("Depth", "MMD²", "Distance", "Percentile"),
         )
         self.strip = named(
             Strip(),
@@ -71,6 +75,9 @@ class ShiftWidget(QWidget):
             tip="One field per slice: up and orange is unlike the training scans. "
             "Click to go there",
         )
+        self.points = named(
+            Points(), "shift.points", label="All scans as points", tip=""
+        )
         self.causes = table(
             "shift.causes",
             label="What differs",
@@ -78,6 +85,12 @@ class ShiftWidget(QWidget):
             heads=("What differs", "Here", "Training"),
         )
         self.advice = text(name="shift.advice", label="Advice")
+        self.teach = button(
+            "Set up fine-tuning",
+            "shift.teach",
+            "Open Fine-tune with this scan, the head to start from and what is frozen",
+            self._teach,
+        )
         self.save = button(
             "Save report…", "shift.save", "Write one HTML page", self._save
         )
@@ -85,7 +98,7 @@ class ShiftWidget(QWidget):
         self._connect()
 
     def _lay_out(self) -> None:
-        column = QVBoxLayout(self)
+        column = scrolling(self)
         form = rows(column)
         form.addRow("Scan", self.image)
         form.addRow("Model", self.model)
@@ -95,13 +108,16 @@ class ShiftWidget(QWidget):
             self.verdict,
             self.strip,
             self.depths,
+            self.points,
             self.causes,
             self.advice,
+            self.teach,
             self.save,
         ):
             column.addWidget(part)
         column.addStretch(1)
         self.save.setEnabled(False)
+        self.teach.setEnabled(False)
 
     def _connect(self) -> None:
         self.image.chosen.connect(self._on_image)
@@ -146,7 +162,7 @@ class ShiftWidget(QWidget):
             self.head.setCurrentText(wanted[0])
 
     def _gather(self) -> Steps[ShiftReport]:
-        layer = self.image.layer()
+        self._judged = layer = self.image.layer()
         self._axis = nouns.volume_of(layer, voxels=False).plane_axis
         head, where = self.head.currentText() or None, device()
         return open_steps(
@@ -163,6 +179,7 @@ class ShiftWidget(QWidget):
     def _show(self, report: ShiftReport) -> None:
         self.report = report
         self.save.setEnabled(True)
+        self.teach.setEnabled("init" in report.advice)
         colour = COLOURS[report.verdict]
         self.verdict.setText(verdict_text(report))
         self.verdict.setStyleSheet(
@@ -171,13 +188,19 @@ class ShiftWidget(QWidget):
         fill(
             self.depths,
             [
-                (line["depth"], number(line["mmd2"]), number(line["percentile"], 0))
+                (
+                    line["depth"],
+                    number(line["mmd2"]),
+                    number(line.get("novelty"), 2),
+                    number(line["percentile"], 0),
+                )
                 for line in report.by_depth
             ],
         )
         self.strip.show_values(
             [(int(s["slice"]), float(s["witness"])) for s in report.per_slice]
         )
+        self.points.show_picture(report.picture)
         fill(
             self.causes,
             [
@@ -195,6 +218,20 @@ class ShiftWidget(QWidget):
 
     def _go_to(self, index: int) -> None:
         view.go_to_slice(self.viewer, self._axis, index)
+
+    def _teach(self) -> None:
+        """Open Fine-tune as the report advises; nothing is trained yet."""
+        if self.report is not None:
+            self.open_finetune().follow(
+                self.report.advice,
+                image=self._judged,
+                model=self.report.basis.get("model", ""),
+            )
+
+    def _dock_finetune(self) -> Any:
+        return self.viewer.window.add_plugin_dock_widget(
+            "napari-hydraseg", "Fine-tune"
+        )[1]
 
     def _save(self) -> None:
         path, _ = QFileDialog.getSaveFileName(
