@@ -112,7 +112,8 @@ def check_header(header: Header) -> None:
             f"{name} has pixels of {bits} bits; 8, 16 and 32 can be read.",
             "Export it in grey.",
         )
-    _check_decoder(header.syntax, name)
+    if header.syntax not in NATIVE:
+        _check_decoder(header.syntax, name)
     wanted = voxels * samples * bits // 8
     if header.text("PhotometricInterpretation") == "YBR_FULL_422":
         wanted = wanted * 2 // 3  # two pixels share their colours

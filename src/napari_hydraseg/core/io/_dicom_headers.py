@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -14,8 +14,8 @@ from ..errors import (
     VolumeReadError,
     VolumeTooLarge,
 )
-from ._dicom_open import DEFLATED, named, opened, quiet, sniff
-from ._dicom_quick import PIXEL_DATA, PIXELS, UNDEFINED, Known, Parsed, quick_header
+from ._dicom_open import named, opened, quiet, sniff
+from ._dicom_quick import DEFLATED, AtPixels, Known, Parsed, quick_header
 from ._stream import short_name
 
 MAX_FILES = 100_000
@@ -34,7 +34,7 @@ TAGS = (
     "DiffusionBValue EchoTime HighBit ImageOrientationPatient ImagePositionPatient "
     "ImageType ImagerPixelSpacing InstanceNumber Modality NumberOfFrames "
     "PerFrameFunctionalGroupsSequence PhotometricInterpretation PixelRepresentation "
-    "PixelSpacing RescaleIntercept RescaleSlope Rows SOPClassUID SOPInstanceUID "
+    "PixelSpacing RescaleIntercept RescaleSlope Rows SOPClassUID "
     "SamplesPerPixel SequenceOfUltrasoundRegions SeriesDescription SeriesInstanceUID "
     "SeriesNumber "
     "SharedFunctionalGroupsSequence SliceThickness SpacingBetweenSlices "
@@ -81,7 +81,7 @@ class Header:
     size: int
     notes: tuple[str, ...] = ()
 
-    @property
+    @cached_property
     def name(self) -> str:
         """Name of the file for messages."""
         return short_name(self.path)
@@ -218,24 +218,12 @@ def _parse(file: BinaryIO) -> Parsed:
     from pydicom.filereader import read_partial
 
     file.seek(0)
-    seen: list[tuple[int, str | None, int]] = []
-
-    def stop(tag: int, vr: str | None, length: int) -> bool:
-        if tag in PIXELS:
-            seen.append((tag, vr, length))
-        return bool(seen)
-
+    stop = AtPixels()
     dataset: Any = read_partial(file, stop, force=True, specific_tags=_tags())
-    pixels = None
-    if seen and seen[0][0] == PIXEL_DATA:
-        _, vr, length = seen[0]
-        # with a VR the head of the element takes 12 bytes: tag, VR, 2 unused, length
-        start = file.tell() + (12 if vr else 8)
-        pixels = start, -1 if length == UNDEFINED else length
     meta = _values(dataset.file_meta)
     syntax = str(meta.get("TransferSyntaxUID") or _guess(dataset))
     storage = str(meta.get("MediaStorageSOPClassUID"))
-    return Parsed(_values(dataset), syntax, storage, pixels)
+    return Parsed(_values(dataset), syntax, storage, stop.place(file))
 
 
 def _values(dataset: Any) -> dict[str, Any]:

@@ -68,7 +68,7 @@ def mosaic(
         )
     one = sorted(listed, key=lambda frame: frame.key)[place]
     count, affine = _layout(one.header)
-    picture, digest = fill([one], _plain(one.header), name)
+    picture, digest = fill([one], name)
     side = int(np.ceil(np.sqrt(count)))
     rows, columns = (size // side for size in picture.shape[1:])
     if (rows * side, columns * side) != picture.shape[1:]:
@@ -99,13 +99,3 @@ def _layout(header: Header) -> tuple[int, NDArray[np.float64]]:
                 f"{header.name} is a mosaic whose private header was removed.", _CONVERT
             ) from error
     return int(wrapper.n_mosaic), affine[:, [1, 0, 2, 3]]  # nibabel: rows first
-
-
-def _plain(header: Header) -> Any:
-    shape = 1, header.number("Rows"), header.number("Columns")
-
-    def make(kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        array = np.empty(shape, kind)
-        return array, array.transpose(2, 1, 0)
-
-    return make

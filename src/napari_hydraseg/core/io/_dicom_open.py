@@ -14,15 +14,14 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from ..errors import HydraSegError, TruncatedFile, VolumeReadError, VolumeTooLarge
+from ._dicom_quick import DEFLATED, AtPixels
 from ._sniff import is_bare_dicom
 from ._stream import short_name
 
 MAX_BYTES = 2**33  # of one file after unpacking: as many voxels as may be, in int32
 UNASKED = 2**27  # bytes that are unpacked before the header is asked how many there are
 _PIECE = 2**20
-DEFLATED = "1.2.840.10008.1.2.1.99"
 _EXPLICIT = b"1.2.840.10008.1.2.1\0\0\0"  # as long as that, and not packed
-_PIXEL_DATA = 0x7FE00010
 _SIZES = {  # what is multiplied is the number of bits
     0x00280010: "Rows",
     0x00280011: "Columns",
@@ -105,12 +104,9 @@ def _most(beginning: BinaryIO) -> int:
     """How long a file may be, by the size of the pixels that its header declares."""
     from pydicom.filereader import read_partial
 
-    def at_pixels(tag: int, vr: str | None, length: int) -> bool:
-        return tag == _PIXEL_DATA
-
     try:
         said: Any = read_partial(
-            beginning, at_pixels, force=True, specific_tags=list(_SIZES)
+            beginning, AtPixels(), force=True, specific_tags=list(_SIZES)
         )
         pixels = math.prod(int(said.get(tag) or 1) for tag in _SIZES.values())
     except Exception:  # a header that cannot be read declares nothing

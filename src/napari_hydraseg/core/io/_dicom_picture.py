@@ -50,21 +50,11 @@ def picture(listed: Sequence[Frame], name: str, *, index: int | None = None) -> 
         channel = None
     one = listed[index if len(listed) > 1 and index is not None else 0]
     if not is_coloured(one.header):
-        voxels, digest = fill([one], _plain(one), name)
+        voxels, digest = fill([one], name)
     else:
         voxels, digest, more = _grey(one, channel)
         notes += more
     return _as_volume(voxels, one, digest, notes)
-
-
-def _plain(one: Frame) -> Any:
-    shape = 1, one.header.number("Rows"), one.header.number("Columns")
-
-    def make(kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        array = np.empty(shape, kind)
-        return array, array.transpose(2, 1, 0)
-
-    return make
 
 
 def _grey(one: Frame, channel: int | None) -> tuple[NDArray[Any], str, list[str]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, BinaryIO, TypeAlias
@@ -20,6 +20,7 @@ from ._dicom_open import DoesNotFit, named, opened, quiet
 from ._dicom_values import Voxels, has_palette, kinds_of, settle, streams
 from ._limits import check_size
 
+Make: TypeAlias = Callable[[np.dtype[Any]], tuple[Voxels, Voxels]]
 Wanted: TypeAlias = Mapping[int, tuple[Frame, Voxels]]
 
 _END = b"\xfe\xff\xdd\xe0"  # the item that ends compressed pixels
@@ -32,22 +33,25 @@ _THREADS = 4  # reading, checksums and arithmetic let go of the interpreter
 _ALONE = 2**27
 
 
-def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
+def fill(
+    frames: Sequence[Frame], name: str, *, make: Make | None = None
+) -> tuple[Voxels, str]:
     """Read frames into an array.
 
     Parameters
     ----------
     frames : sequence of Frame
         In the order of the slices.
-    make : callable
-        Given a dtype, returns a new array and a view (column, row, slice) of it.
     name : str
         Name for messages.
+    make : callable, optional
+        Given a dtype, returns a new array and a view (column, row, slice) of it; else
+        the array is (slice, row, column).
 
     Returns
     -------
     array : ndarray
-        What `make` gave, filled.
+        New, filled.
     sha256 : str
         Of the file; of several files, of their digests in sorted order.
 
@@ -62,7 +66,7 @@ def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
     shape = header.number("Columns"), header.number("Rows"), len(frames)
     for kind in kinds_of(frames):
         check_size(shape, kind.itemsize, name)
-        array, view = make(kind)
+        array, view = make(kind) if make else _plain(shape, kind)
         files: defaultdict[Header, dict[int, tuple[Frame, Voxels]]] = defaultdict(dict)
         for place, frame in enumerate(frames):
             files[frame.header][frame.number] = (frame, view[:, :, place].T)
@@ -73,6 +77,11 @@ def fill(frames: Sequence[Frame], make: Any, name: str) -> tuple[Voxels, str]:
     raise VolumeReadError(
         f"{name} holds values that fit no type.", "Export the series again."
     )
+
+
+def _plain(shape: tuple[int, ...], kind: np.dtype[Any]) -> tuple[Voxels, Voxels]:
+    array = np.empty(shape[::-1], kind)
+    return array, array.T
 
 
 def _read_all(files: Mapping[Header, Wanted]) -> list[str]:

@@ -12,13 +12,13 @@ import io
 from collections.abc import MutableMapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
-PIXEL_DATA = 0x7FE00010
-UNDEFINED = 0xFFFFFFFF
-PIXELS = frozenset((PIXEL_DATA, 0x7FE00008, 0x7FE00009))
+DEFLATED = "1.2.840.10008.1.2.1.99"
+_PIXEL_DATA = 0x7FE00010
+_PIXELS = frozenset((_PIXEL_DATA, 0x7FE00008, 0x7FE00009))  # those of floats too
+_UNDEFINED = 0xFFFFFFFF
 _IMPLICIT, _BIG = "1.2.840.10008.1.2", "1.2.840.10008.1.2.2"
-_DEFLATED = "1.2.840.10008.1.2.1.99"
 _STANDARD = "1.2.840.10008.1.2"
 _META = 132  # bytes of the preamble and "DICM"
 _CLASS, _SYNTAX, _CHARACTERS = 0x00020002, 0x00020010, 0x00080005
@@ -26,6 +26,27 @@ _LATIN = (b"", b"ISO_IR 6", b"ISO_IR 100")
 
 Known: TypeAlias = MutableMapping[tuple[Any, ...], tuple[str, Any]]
 """What tag, kind, order and bytes of an element mean: keyword and value."""
+
+
+class AtPixels:
+    """Stop a parser of pydicom where the pixels begin, and remember them."""
+
+    def __init__(self) -> None:
+        self._seen: tuple[int, str | None, int] | None = None
+
+    def __call__(self, tag: int, vr: str | None, length: int) -> bool:
+        if tag in _PIXELS:
+            self._seen = tag, vr, length
+        return self._seen is not None
+
+    def place(self, stream: BinaryIO) -> tuple[int, int] | None:
+        """Place and length of the value, as in `Parsed`, of the parsed stream."""
+        if self._seen is None or self._seen[0] != _PIXEL_DATA:
+            return None
+        _, vr, length = self._seen
+        # with a VR the head of the element takes 12 bytes: tag, VR, 2 unused, length
+        start = stream.tell() + (12 if vr else 8)
+        return start, -1 if length == _UNDEFINED else length
 
 
 @dataclass(frozen=True, eq=False)
@@ -78,16 +99,9 @@ def _parsed(stream: io.BytesIO, tags: Sequence[int], known: Known) -> Parsed | N
     )
     uids = {int(raw.tag): raw.value for raw in meta}
     syntax = _uid(uids.get(_SYNTAX))
-    if not syntax.startswith(_STANDARD) or syntax == _DEFLATED:
+    if not syntax.startswith(_STANDARD) or syntax == DEFLATED:
         return None
-    seen: list[tuple[int, str | None, int]] = []
-
-    def stop(tag: int, vr: str | None, length: int) -> bool:
-        if tag in PIXELS:
-            seen.append((tag, vr, length))
-        return bool(seen)
-
-    implicit, little = syntax == _IMPLICIT, syntax != _BIG
+    stop, implicit, little = AtPixels(), syntax == _IMPLICIT, syntax != _BIG
     rest = data_element_generator(
         stream, implicit, little, stop, specific_tags=list(tags)
     )
@@ -105,12 +119,9 @@ def _parsed(stream: io.BytesIO, tags: Sequence[int], known: Known) -> Parsed | N
                 known[key] = _converted(raw)
             keyword, value = known[key]
             values[keyword] = value
-    if not seen or seen[0][0] != PIXEL_DATA or any("Sequence" in k for k in values):
+    place = stop.place(stream)
+    if place is None:
         return None
-    _, vr, length = seen[0]
-    # with a VR the head of the element takes 12 bytes: tag, VR, 2 unused, length
-    start = stream.tell() + (12 if vr else 8)
-    place = start, -1 if length == UNDEFINED else length
     return Parsed(values, syntax, _uid(uids.get(_CLASS)), place)
 
 
@@ -118,6 +129,8 @@ def _converted(raw: Any) -> tuple[str, Any]:
     from pydicom.dataelem import convert_raw_data_element
 
     element = convert_raw_data_element(raw, encoding="iso8859")
+    if "Sequence" in element.keyword:  # bytes where a sequence belongs
+        raise ValueError(element.keyword)
     return element.keyword, element.value
 
 

@@ -197,20 +197,10 @@ def _volume(found: Stack, name: str, *, regularise: bool) -> Volume:
         return _even_volume(found, name)
     if not regularise:
         raise found.fault
-    voxels, digest = fill(found.frames, _plain(found), name)
+    voxels, digest = fill(found.frames, name)
     voxels, affine, notes = even(voxels, found)
     volume = _in_our_order(voxels.transpose(2, 1, 0), affine, digest)
     return replace(volume, notes=(*found.notes, *notes))
-
-
-def _plain(found: Stack) -> Any:
-    columns, rows, slices = found.shape
-
-    def make(kind: np.dtype[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
-        array = np.empty((slices, rows, columns), kind)
-        return array, array.transpose(2, 1, 0)
-
-    return make
 
 
 def _even_volume(found: Stack, name: str) -> Volume:
@@ -225,7 +215,7 @@ def _even_volume(found: Stack, name: str) -> Volume:
         array = np.empty(where, kind)
         return array, frames.to_file(array, transform)
 
-    voxels, digest = fill(found.frames, make, name)
+    voxels, digest = fill(found.frames, name, make=make)
     volume = _assembled(voxels, affine, transform, found.shape, digest)
     known = volume.known if found.thick else volume.known - {"spacing"}
     return replace(volume, known=known, notes=found.notes)
