@@ -1,13 +1,17 @@
 """Rows F101 to F110: samples that allow no statistic, and reports that must be safe."""
 
+import json
+import sys
 import tracemalloc
+import types
+from dataclasses import asdict, replace
 from itertools import pairwise
 
 import numpy as np
 import pytest
 from scipy.stats import binom
 
-from napari_hydraseg.core import describe, mmd, mmd_test, write_report
+from napari_hydraseg.core import describe, finish, mmd, mmd_test, shift, write_report
 from napari_hydraseg.core._calibration import judge
 from napari_hydraseg.core._cohorts import Member, cautions, compare, pair_rows
 from napari_hydraseg.core._embedding import embed
@@ -18,7 +22,13 @@ from napari_hydraseg.core.errors import (
     NonFiniteFeatures,
     TooFewSamples,
 )
-from napari_hydraseg.core.types import CohortReport, ShiftReport
+from napari_hydraseg.core.types import (
+    Checkpoint,
+    CohortReport,
+    ModelSpec,
+    ShiftReport,
+    Volume,
+)
 
 
 def check_words(error, folder):
@@ -41,6 +51,40 @@ def cohorts(seed, n=8, m=8, **options):
     rng = np.random.default_rng(seed)
     first = [member(rng, "a", i) for i in range(n)]
     return first + [member(rng, "b", 100 + i, **options) for i in range(m)]
+
+
+def seen(volume, *, broken=""):
+    """Stand in for the encoder: depth 1 sees nothing, depth 2 the grey values."""
+    rows = volume.data[0].reshape(len(volume.data[0]), -1)[:, :4].astype(np.float32)
+    if volume.source == broken:
+        rows = rows * np.float32(np.nan)
+    return {"1": np.ones((len(rows), 3), np.float32), "2": rows}
+
+
+@pytest.fixture
+def population(monkeypatch):
+    """Scans of one population, and a model whose reference is 20 others of it."""
+
+    def encode(volume, checkpoint, **_):
+        yield from ()
+        return seen(volume, broken="broken.nii")
+
+    module = types.ModuleType("napari_hydraseg.core.inference")
+    module.encode = encode
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    rng = np.random.default_rng(0)
+    scans = [
+        Volume(
+            (rng.normal() + rng.normal(size=(1, 5, 6, 6))).astype(np.float32),
+            np.eye(4),
+            modality="MR",
+            source=f"scan{i}.nii",
+        )
+        for i in range(24)
+    ]
+    entry = reference_features([seen(scan) for scan in scans[:20]])
+    spec = ModelSpec("toy", ("image",), {"heart": ("background", "a")}, (32, 32))
+    return scans[20:], Checkpoint(spec, {}, {"name": "toy"}, {"heart": entry})
 
 
 @pytest.mark.parametrize(("n", "m"), [(0, 5), (1, 5), (5, 1)])
@@ -89,6 +133,20 @@ def test_f103_constant_features_give_numbers_and_are_named():
     assert embed(np.ones((12, 3))).note == "All scans have the same features."
 
 
+def test_f103_a_depth_that_sees_nothing_is_named_and_the_report_has_no_nan(population):
+    scans, model = population
+    found = finish(shift(scans[0], model))
+    assert "depth 1 are the same in all scans" in found.notes[0]
+    json.dumps(asdict(found), allow_nan=False, default=float)
+
+
+def test_f102_a_copy_of_a_training_scan_is_never_called_different(population):
+    scans, model = population
+    entry = reference_features([seen(scan) for scan in scans] * 5)
+    own = replace(model, reference={"heart": entry})
+    assert finish(shift(scans[0], own)).verdict == "similar"
+
+
 def test_f104_features_of_another_encoder_are_refused(tmp_path):
     with pytest.raises(DimensionMismatch) as caught:
         mmd(np.ones((4, 2)), np.ones((4, 3)))
@@ -111,6 +169,17 @@ def test_f105_values_that_are_no_numbers_are_refused_and_located(value, tmp_path
         with pytest.raises(NonFiniteFeatures, match="row 4") as caught:
             statistic(np.ones((6, 3)), x)
         check_words(caught.value, tmp_path)
+
+
+def test_f105_a_scan_without_numbers_is_named_and_left_out_only_when_asked(population):
+    scans, model = population
+    given = [replace(scans[0], source="broken.nii"), *scans[1:]]
+    with pytest.raises(NonFiniteFeatures, match=r"broken\.nii") as caught:
+        finish(shift(given, model))
+    check_words(caught.value, "/")
+    found = finish(shift(given, model, drop_nonfinite=True))
+    assert "1 scans were left out" in found.notes[0]
+    assert len(found.per_case) == 3
 
 
 def test_f106_false_alarms_are_five_percent_when_scans_are_permuted():
