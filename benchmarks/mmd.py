@@ -32,12 +32,18 @@ for _name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 import numpy as np  # noqa: E402 - threads are counted when it loads
 import torch  # noqa: E402 - as above
 
-from napari_hydraseg.core import mmd, mmd_test  # noqa: E402 - as above
+from napari_hydraseg.core import (  # noqa: E402 - as above
+    Volume,
+    get_model,
+    mmd,
+    mmd_test,
+    shift,
+)
 
 Test = Callable[[np.ndarray, np.ndarray, int], object]
 
 FEW, MORE = 2, 12  # permutations that the loop is timed with
-GOAL_SPEED, GOAL_BINS, GOAL_MIB = 40.0, 3.0, 400.0
+GOAL_SPEED, GOAL_BINS, GOAL_MIB, GOAL_SCAN = 40.0, 3.0, 400.0, 20.0
 ABSENT = ("transformers", "numba")  # imported by alibi-detect, not called here
 
 
@@ -162,6 +168,30 @@ def status(field: str) -> float:
     return next(float(s.split()[1]) for s in lines if s.startswith(field)) / 1024
 
 
+def judged(slices: int, side: int) -> dict[str, float]:
+    """Seconds until a scan is judged, between two steps, and for a cancel.
+
+    On the wall clock and with all threads: it is what a person waits for.
+    """
+    model = get_model("hydranet")
+    grey = np.random.default_rng(0).normal(100, 20, (1, slices, side, side))
+    scan = Volume(grey.astype(np.float32), np.eye(4), modality="MR")
+    moments = [time.perf_counter()]
+    for _ in shift(scan, model, head="heart"):
+        moments.append(time.perf_counter())
+    moments.append(time.perf_counter())
+    begun = shift(scan, model, head="heart")
+    next(begun)
+    start = time.perf_counter()
+    begun.close()
+    return {
+        "took": moments[-1] - moments[0],
+        "longest": float(np.diff(moments).max()),
+        "steps": len(moments) - 2,
+        "cancel": time.perf_counter() - start,
+    }
+
+
 def verdict(what: str, value: float, goal: float, *, at_most: bool = False) -> str:
     met = value <= goal if at_most else value >= goal
     return f"{what}: {value:.1f} (goal {goal:g}: {'met' if met else 'MISSED'})"
@@ -205,6 +235,17 @@ def main() -> None:
     for way, size in memory(most, 256).items():
         text = f"peak MiB above the input, n = m = {most}, d = 256, {way}"
         lines.append(verdict(text, size, GOAL_MIB, at_most=True))
+    torch.set_num_threads(os.cpu_count() or 1)
+    found = judged(200 if not asked.quick else 20, 256)
+    print(
+        f"a scan of {20 if asked.quick else 200} slices of 256 x 256: "
+        f"{found['steps']:.0f} steps, at most {found['longest']:.1f} s from one to the "
+        f"next (as long as a cancel waits), cancelled in {found['cancel']:.2f} s",
+        flush=True,
+    )
+    lines.append(
+        verdict("seconds for the scan", found["took"], GOAL_SCAN, at_most=True)
+    )
     if asked.quick:
         print("--quick: sizes too small to judge by.")
     print("\n".join(lines))
