@@ -1,12 +1,11 @@
-"""Which classes a head learns, at what spacing, and where it starts from."""
+"""Which classes a head learns, at what spacing, and what it takes from a donor."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from scipy import ndimage
 
@@ -23,10 +22,10 @@ from .networks import MultiHead
 from .types import Checkpoint, ModelSpec, Segmentation, Volume
 
 PART_PX = 32  # a typical painted part is scaled to about this many pixels across
-SCALING = 2.0  # at most, either way
+SCALING = 2.0  # at most
+SHRINK = 2.0  # at most
 LONGEST = 512  # pixels of a slice, at most
 NEAR = 0.5  # of a voxel: labels that lie further away belong to another grid
-DONOR_DICE = 0.1  # below it a donor head is no better than chance
 
 
 def check(volume: Volume, segmentation: Segmentation) -> Segmentation:
@@ -195,7 +194,7 @@ def spacing_for(cases: Sequence[tuple[Volume, Segmentation]]) -> Any:
         ]
         pixel.append(float(np.mean(in_plane)))
         longest.append(max(slices.shape[1:]))
-    factor = float(np.clip(PART_PX / np.median(across), 1 / SCALING, SCALING))
+    factor = float(np.clip(PART_PX / np.median(across), 1 / SHRINK, SCALING))
     factor = min(factor, LONGEST / max(longest))
     if all("spacing" in volume.known for volume, _ in cases):
         return round(float(np.median(pixel)) / factor, 3)
@@ -237,31 +236,3 @@ def adopt(net: MultiHead, head: str, donor: str, spec: ModelSpec) -> None:
                 rows[i] = source[key][theirs.index(name)]
         taken[key] = rows
     net.heads[head].load_state_dict({**target, **taken})
-
-
-@torch.inference_mode()
-def rank_donors(
-    net: MultiHead,
-    donors: Sequence[str],
-    pairs: Sequence[tuple[list[torch.Tensor], torch.Tensor]],
-) -> dict[str, float]:
-    """Dice of each donor's foreground with what is painted, without any training.
-
-    Parameters
-    ----------
-    net : MultiHead
-        The network.
-    donors : sequence of str
-        Its other heads.
-    pairs : sequence of (features, labels)
-        Encoder features of annotated slices and their class indices.
-    """
-    scores: Mapping[str, list[float]] = {donor: [0.0, 0.0] for donor in donors}
-    for features, labels in pairs:
-        painted = (labels > 0) & (labels != 255)
-        for donor in donors:
-            found = net.heads[donor](features).argmax(1) > 0
-            found = found & (labels != 255)
-            scores[donor][0] += 2 * float((found & painted).sum())
-            scores[donor][1] += float(found.sum() + painted.sum())
-    return {d: s[0] / s[1] if s[1] else 0.0 for d, s in scores.items()}

@@ -14,13 +14,11 @@ from typing import Any, Literal
 
 import torch
 
-from . import _candidate, _heads, _saved, _source, networks
+from . import _candidate, _donors, _saved, _source
 from ._begin import make_job
 from ._exam import Counts, Exam, score
-from ._features import Example
-from ._job import Job, Mode
+from ._job import Mode
 from ._teach import RATE, Clock, Run, teach
-from .errors import UnknownModel
 from .types import Checkpoint, FinetuneResult, Segmentation, Steps, T, Volume
 
 
@@ -59,7 +57,8 @@ def finetune(
         Names for label ids 1, 2, ...; default: the labels' own names.
     init : str
         Where a new head starts: the name of another head, "random", or "auto" (the
-        head whose foreground fits best, if any does).
+        head that knows most of what is painted, as it is or by a short probe of what
+        its decoder sees, if any knows more than random weights do).
     mode : {"frozen", "full", "scratch"}
         Train the head alone; train everything; or start everything at random, for
         comparison. Only "frozen" keeps the other heads.
@@ -184,8 +183,7 @@ def _train(book: _Book, init: str) -> Steps[tuple[Counts, dict[str, str]]]:
     """Begin a run or go on with it, to its end."""
     run, left = book.run, book.read()
     if left is None:
-        shown = yield from _source.examples(run.job)
-        donor, reason = _start(run.job, init, shown)
+        donor, reason = yield from _donors.start(run.job, init)
         began = time.monotonic()
         before, _ = yield from run.exam.sit()
         run.clock.look = time.monotonic() - began
@@ -213,37 +211,3 @@ def _insist(steps: Steps[T]) -> Steps[T]:
         return result
     finally:
         steps.close()
-
-
-def _start(job: Job, init: str, shown: Sequence[Example]) -> tuple[str, str]:
-    """Give the head its first weights; return where they come from, and why."""
-    images = job.net.reads.get(job.head, 1)
-    others = [
-        name
-        for name in job.checkpoint.spec.heads
-        if name == job.head or job.net.reads.get(name, 1) == images
-    ]
-    others = [name for name in others if name not in networks.classifiers(job.spec)]
-    if job.mode == "scratch":
-        return "random", "Everything starts at random, for comparison."
-    if job.head in others:
-        return job.head, f"The head {job.head} goes on from what it knows."
-    if init == "random":
-        return "random", "A random start was asked for."
-    if init != "auto":
-        if init not in others:
-            raise UnknownModel(
-                f"There is no head {init!r} to start from; known: {', '.join(others)}.",
-                "Choose one of these, auto or random.",
-            )
-        _heads.adopt(job.net, job.head, init, job.spec)
-        return init, f"The head {init} was asked for."
-    if not others:
-        return "random", f"No other head reads {images} channels at once."
-    ranks = _heads.rank_donors(job.net, others, shown)
-    best = max(ranks, key=lambda donor: ranks[donor])
-    fit = f"Dice {ranks[best]:.2f} with what is painted, untrained"
-    if ranks[best] < _heads.DONOR_DICE:
-        return "random", f"No other head fits; the best is {best} ({fit})."
-    _heads.adopt(job.net, job.head, best, job.spec)
-    return best, f"Of the other heads {best} fits best ({fit})."
