@@ -7,6 +7,7 @@ from typing import TypeAlias
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 RAM_BYTES = 2**30  # of kept features; more goes to a file
@@ -51,15 +52,20 @@ class Kept:
 
 
 class _File:
-    """Room on the disk that the system pages in when it is read."""
+    """Room on the disk that the system pages in when it is read; maybe none."""
 
     def __init__(self) -> None:
-        # never more than half of what is free: a full disk would kill the process
-        free = shutil.disk_usage(tempfile.gettempdir()).free
-        self._size = min(DISK_BYTES, free // 2) // 2
-        self._used = 0
-        with tempfile.TemporaryFile() as file:
-            self._room = np.memmap(file, np.float16, "w+", shape=(max(1, self._size),))
+        self._size = self._used = 0
+        self._room: NDArray[np.float16] = np.zeros(0, np.float16)
+        try:
+            # never more than half of what is free: a full disk would kill the process
+            free = shutil.disk_usage(tempfile.gettempdir()).free
+            size = max(1, min(DISK_BYTES, free // 2) // 2)
+            with tempfile.TemporaryFile() as file:
+                self._room = np.memmap(file, np.float16, "w+", shape=(size,))
+            self._size = size
+        except OSError:
+            return  # no folder, or a full disk: what is in memory has to do
 
     @property
     def left(self) -> int:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,7 +20,7 @@ from .types import Progress, Steps
 
 STEP_PIXELS = 4 * 192**2  # of a batch of 2 to 8 slices
 CACHED = 160  # changed slices whose features are kept
-LOOKS = 8  # blocks that a donor is judged by
+LOOKS = 8  # slices or blocks that donors are judged by
 GAIN = 0.3  # log of the strongest bias field of an MR scan
 SIDES = re.compile(r"(?i)(?<![a-z])(left|right|[lr][va]?|sinist\w*|dext\w*)(?![a-z])")
 
@@ -47,9 +48,10 @@ def recipe_of(job: Job, *, augment: bool) -> Recipe:
 
 
 def examples(job: Job) -> Steps[list[Example]]:
-    """Compute the features of what is learned from, unchanged.
+    """Compute the features of some of what is learned from, unchanged.
 
-    Of blocks, pieces that show something are drawn; whole ones may be too large.
+    Of slices those that show something, from end to end; of blocks, pieces that do are
+    drawn, since whole ones may be too large.
     """
     job.net.eval()
     found: list[Example] = []
@@ -60,13 +62,28 @@ def examples(job: Job) -> Steps[list[Example]]:
             found.append(_looked_at(job, *_drawn(job, NONE, 1, rng=rng, painted=1.0)))
             yield Progress(len(found), LOOKS, note)
         return found
-    places = [(case, int(i)) for case in job.lessons for i in case.annotated]
+    places = [(case, i) for case in job.lessons for i in case.painted]
+    places = places or [(case, int(case.annotated[0])) for case in job.lessons]
+    spread = np.linspace(0, len(places) - 1, min(LOOKS, len(places))).round()
+    places = [places[int(i)] for i in spread]
     for case, index in places:
-        labels = torch.from_numpy(case.labels[index]).long()[None]
-        image = case.triple(index, job.slices)[None]
+        rows, columns = _around(case.labels[index], job.patch)
+        labels = torch.from_numpy(case.labels[index][rows, columns]).long()[None]
+        image = case.triple(index, job.slices)[None, :, rows, columns]
         found.append(_looked_at(job, image, labels))
         yield Progress(len(found), len(places), note)
     return found
+
+
+def _around(labels: NDArray[np.uint8], size: tuple[int, ...]) -> tuple[slice, ...]:
+    """Cut out what is painted, with as much around it as a step takes."""
+    painted = np.argwhere((labels > 0) & (labels != IGNORE))
+    middle = painted.mean(0) if len(painted) else np.array(labels.shape) / 2
+    firsts = [
+        int(np.clip(round(m - n / 2), 0, max(0, side - n)))
+        for m, n, side in zip(middle, size, labels.shape, strict=True)
+    ]
+    return tuple(slice(a, a + n) for a, n in zip(firsts, size, strict=True))
 
 
 @torch.inference_mode()
@@ -145,6 +162,9 @@ class Source:
             said = yield Progress(len(kept), wanted, "looking at changed slices")
             if said == "stop" and not exactly:
                 break
+        if kept.full:
+            text = f"Room was short: {len(kept)} changed slices are learned from."
+            self.notes.append(text)
         self.kept = kept
 
     def loss(self) -> Tensor:
