@@ -78,6 +78,7 @@ def test_scans_are_named_one_by_one_and_told_in_lines(folder):
         (("--set", ".", "--arm", "forzen"), "An arm is"),
         (("--set", ".", "--minutes", 1, "--epochs", 1), "not both"),
         (("--set", ".", "--resume"), "--resume needs -o"),
+        (("--set", ".", "--repeats", 2, "--repeats", 1), "one for each --slices"),
         (("--set", ".", "-o", "report.pdf"), ".html"),
         (("--set", ".", "--class", "block=x"), "NAME=ID,ID"),
         (("--set", ".", "--class", "a=1", "--class", "b"), "for every --class"),
@@ -91,4 +92,6 @@ def test_what_makes_no_sense_is_a_usage_error(folder, arguments, word):
 
 def test_classes_take_names_or_ids():
     assert _classes(("a", "b")) == (("a", "b"), {})
-    assert _classes(("cord=1,2", "csf=4")) == (("cord", "csf"), {1: 1, 2: 1, 4: 2})
+    cord, csf = "cord", "csf"
+    found = _classes(("cord=1,2", "csf=4"))
+    assert found == ((cord, csf), {1: cord, 2: cord, 4: csf})

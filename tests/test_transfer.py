@@ -10,13 +10,16 @@ from scipy.stats import wilcoxon
 from napari_hydraseg.core import (
     Segmentation,
     Volume,
+    _race,
     compare_transfer,
     describe,
     finish,
+    segment,
     write_report,
 )
 from napari_hydraseg.core._arms import arm_of, has_imagenet, starts
 from napari_hydraseg.core._few import draw, inner_split, pairs_of, renumbered
+from napari_hydraseg.core._judged import _slices
 from napari_hydraseg.core._paired import spread, versus
 from napari_hydraseg.core.errors import (
     AnnotationError,
@@ -25,6 +28,8 @@ from napari_hydraseg.core.errors import (
     UnknownLabelId,
     WrongInput,
 )
+from napari_hydraseg.core.grid import to_slices
+from napari_hydraseg.core.transfer import _rounds
 
 NAN = float("nan")
 
@@ -251,6 +256,40 @@ def test_what_trains_the_encoder_chooses_among_the_rates(tiny_checkpoint):
     assert frozen["rate"] == 2e-3  # the default, unchosen
     assert frozen["choice_seconds"] < scratch["choice_seconds"]
     assert scratch["rate"] in (1e-9, 2e-3)
+
+
+def test_rates_are_tried_with_their_share_of_the_budget(tiny_checkpoint, monkeypatch):
+    true, budgets = _race.finetune, []
+
+    def noted(*args, **options):
+        budgets.append(options["epochs"])
+        return true(*args, **options)
+
+    monkeypatch.setattr(_race, "finetune", noted)
+    options = {"arms": ("scratch",), "rates": (1e-3, 2e-3), "epochs": 2}
+    found = finish(compared(tiny_checkpoint, slices=(2,), try_share=0.5, **options))
+    assert budgets == [1, 1, 2]
+    assert found.basis["share of the budget that each is tried with"] == 0.5
+
+
+def test_each_number_of_slices_has_repeats_of_its_own():
+    assert _rounds((5, 10), (2, 1)) == [(0, 5), (0, 10), (1, 5)]
+    assert _rounds((5, 10), 2) == [(0, 5), (0, 10), (1, 5), (1, 10)]
+    assert _rounds((), 1) == [(0, None)]
+    with pytest.raises(ValueError, match="2 repeats for 1"):
+        _rounds((5,), (2, 1))
+
+
+@pytest.mark.parametrize("plane", ["axial", "coronal"])
+def test_a_few_slices_are_judged_as_in_the_whole_scan(tiny_checkpoint, plane):
+    volume, truth = disc(slices=6, plane=plane)
+    known = np.zeros((volume.shape[volume.plane_axis], 1, 1), bool)
+    known[2:4] = True
+    known = np.broadcast_to(known, to_slices(truth.labels, plane).shape)
+    some = finish(_slices(tiny_checkpoint, "blob", volume, known, "cpu"))
+    whole = finish(segment(volume, tiny_checkpoint, heads=("blob",)))["blob"].labels
+    np.testing.assert_array_equal(some[2:4], to_slices(whole, plane)[2:4])
+    assert not some[4:].any()
 
 
 def test_a_killed_comparison_goes_on_where_it_was(tiny_checkpoint, tmp_path):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import click
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Report, Segmentation, TransferReport
 
-from .scans import FILE, INPUT, annotated, keep_apart, reading, scans
+from .scans import FILE, annotated, keep_apart, reading, scans
 from .session import (
     command,
     emit,
@@ -23,10 +23,15 @@ from .session import (
     session,
 )
 from .session import table as laid_out
+from .teaching import (
+    FOLDER,
+    annotated_option,
+    budget_options,
+    only_one_budget,
+    pair_option,
+)
 from .work import run
 
-PAIR: Any = (str, INPUT)
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
 FIRST = ("arms", "comparisons", "notes", "runs", "basis")
 
 
@@ -40,22 +45,8 @@ class Labelled:
 
 
 @command("compare")
-@click.option(
-    "--case",
-    "cases",
-    type=PAIR,
-    multiple=True,
-    metavar="SCAN LABELS",
-    help="An annotated scan to learn from. Repeatable.",
-)
-@click.option(
-    "--test",
-    "tests",
-    type=PAIR,
-    multiple=True,
-    metavar="SCAN LABELS",
-    help="A labelled scan to test on. Repeatable.",
-)
+@pair_option("--case", "cases", "An annotated scan to learn from.")
+@pair_option("--test", "tests", "A labelled scan to test on, all of it.")
 @click.option(
     "--set",
     "folder",
@@ -95,18 +86,16 @@ class Labelled:
     metavar="N",
     help="Draw N of the painted slices for each repeat. Repeatable; default: all.",
 )
-@click.option("--repeats", type=click.IntRange(1), default=3, show_default=True)
 @click.option(
-    "--annotated",
-    "which",
-    default="nonempty",
-    show_default=True,
-    metavar="nonempty|all|Z,Z,...",
-    help="Slices to learn from; see finetune. Tests take whole scans.",
+    "--repeats",
+    type=click.IntRange(1),
+    multiple=True,
+    metavar="N",
+    help="Draws and seeds: 3, or one number, or one for each --slices.",
 )
+@annotated_option
 @click.option("--init", default="random", metavar="auto|HEAD|random", show_default=True)
-@click.option("--minutes", type=click.FloatRange(0, min_open=True))
-@click.option("--epochs", type=click.IntRange(1))
+@budget_options
 @click.option(
     "--rate",
     "rates",
@@ -114,6 +103,13 @@ class Labelled:
     multiple=True,
     help="Learning rate to choose from, for arms that train the encoder. Repeatable; "
     "one: no choice. By default three.",
+)
+@click.option(
+    "--try-share",
+    type=click.FloatRange(0, 1, min_open=True),
+    default=1.0,
+    show_default=True,
+    help="Share of the budget that each of these rates is tried with.",
 )
 @click.option("--resume", is_flag=True, help="Keep the runs that are finished.")
 @click.option("-o", "--output", type=FILE, metavar="REPORT.html|.csv|.json")
@@ -132,6 +128,7 @@ def compare(
     overwrite: bool,
     arms: tuple[str, ...],
     rates: tuple[float, ...],
+    repeats: tuple[int, ...],
     **options: Any,
 ) -> None:
     """Tell whether a pretrained encoder helps, and by how much.
@@ -142,14 +139,15 @@ def compare(
     learned, tested = _sides(cases, tests, folder, split)
     inputs = [path for one in (*learned, *tested) for path in _files(one)]
     state = _ready(output, inputs, resume=resume, overwrite=overwrite)
-    _check(arms, options)
+    _check(arms, repeats, options)
     names, joined = _classes(classes)
-    chosen = {"arms": arms, "rates": rates}
+    many = repeats[0] if len(repeats) == 1 else repeats
+    chosen = {"arms": arms, "rates": rates, "repeats": many}
     now = session()
     steps = core.compare_transfer(
         core.get_model(model),
-        _load(learned, joined, which),
-        _load(tested, joined, "all"),
+        _load(learned, names, joined, which),
+        _load(tested, names, joined, "all"),
         class_names=names,
         subjects=[one.subject for one in tested],
         state=state,
@@ -223,56 +221,53 @@ def _ready(
     return state
 
 
-def _check(arms: Sequence[str], options: dict[str, Any]) -> None:
+def _check(
+    arms: Sequence[str], repeats: Sequence[int], options: dict[str, Any]
+) -> None:
     """Refuse before anything is read what would be refused later."""
     from napari_hydraseg.core._arms import arms_of
 
-    if options["minutes"] is not None and options["epochs"] is not None:
-        raise click.UsageError("Give --minutes or --epochs, not both.")
+    only_one_budget(options)
+    if len(repeats) > 1 and len(repeats) != len(options["slices"]):
+        raise click.UsageError("Give one --repeats, or one for each --slices.")
     try:
         arms_of(arms)
     except ValueError as error:
         raise click.UsageError(f"{error}.".replace("an", "An", 1)) from None
 
 
-def _classes(given: Sequence[str]) -> tuple[tuple[str, ...], dict[int, int]]:
+def _classes(given: Sequence[str]) -> tuple[tuple[str, ...], dict[int, str]]:
     """Read ``--class``: names, and label id -> class where ids are given."""
     names: list[str] = []
-    joined: dict[int, int] = {}
-    for index, text in enumerate(given, 1):
+    joined: dict[int, str] = {}
+    for text in given:
         name, equals, ids = text.partition("=")
         if equals and not re.fullmatch(r"\d+(,\d+)*", ids):
             raise click.UsageError(f"--class is NAME or NAME=ID,ID, not {text}.")
         names.append(name)
-        joined |= {int(i): index for i in ids.split(",")} if equals else {}
-    if joined and set(joined.values()) != set(range(1, len(names) + 1)):
+        joined |= {int(i): name for i in ids.split(",")} if equals else {}
+    if joined and set(joined.values()) != set(names):
         raise click.UsageError("Give ids for every --class, or for none.")
     return tuple(names), joined
 
 
 def _load(
-    listed: Iterable[Labelled], joined: dict[int, int], which: str
+    listed: Iterable[Labelled],
+    names: tuple[str, ...],
+    joined: dict[int, str],
+    which: str,
 ) -> list[tuple[Any, Segmentation]]:
+    from napari_hydraseg.core._scores import as_classes
+
     pairs = []
     for one in listed:
         volume = scans([one.text])[0].load()
         labels = core.load_segmentation(one.labels)
         if joined:
-            labels = _joined(labels, joined)
+            labels = as_classes(labels, joined, ("background", *names))
         if labels.labels.any() or which == "all":  # else there is nothing to learn
             pairs.append((volume, annotated(labels, volume, which)))
     return pairs
-
-
-def _joined(labels: Segmentation, classes: dict[int, int]) -> Segmentation:
-    """Number labels as classes; those without one are background."""
-    import numpy as np
-
-    table = np.zeros(int(labels.labels.max(initial=0)) + 1, np.uint8)
-    for label, index in classes.items():
-        if label < len(table):
-            table[label] = index
-    return replace(labels, labels=table[labels.labels], names={})
 
 
 def _content(result: TransferReport) -> dict[str, Any]:

@@ -16,22 +16,18 @@ from napari_hydraseg.core.types import FinetuneResult
 from .scans import FILE, INPUT, annotated, keep_apart, reading, scans
 from .session import command, emit, model_option, overwrite_option, remark, session
 from .session import table as laid_out
+from .teaching import (
+    FOLDER,
+    annotated_option,
+    budget_options,
+    only_one_budget,
+    pair_option,
+)
 from .work import run
-
-FOLDER = click.Path(path_type=Path, exists=True, file_okay=False)
-PAIR: Any = (str, INPUT)
 
 
 @command("finetune")
-@click.option(
-    "--case",
-    "cases",
-    type=PAIR,
-    multiple=True,
-    required=True,
-    metavar="SCAN LABELS",
-    help="An annotated scan. Repeatable.",
-)
+@pair_option("--case", "cases", "An annotated scan.", required=True)
 @model_option
 @click.option("--head", required=True, metavar="NAME", help="New, or one to improve.")
 @click.option(
@@ -46,19 +42,9 @@ PAIR: Any = (str, INPUT)
     "--mode", type=click.Choice(["frozen", "full", "scratch"]), default="frozen"
 )
 @click.option("--depth", type=click.IntRange(0), help="Encoder levels frozen; all.")
-@click.option(
-    "--annotated",
-    "which",
-    default="nonempty",
-    show_default=True,
-    metavar="nonempty|all|Z,Z,...",
-    help="Slices of the acquisition plane to learn from, counted from 0: axial ones "
-    "from inferior to superior, coronal from anterior to posterior, sagittal from "
-    "right to left. A list holds for every case.",
-)
+@annotated_option
 @click.option("--augment/--no-augment", default=True)
-@click.option("--minutes", type=click.FloatRange(0, min_open=True))
-@click.option("--epochs", type=click.IntRange(1))
+@budget_options
 @click.option("--hold-out", type=click.Choice(["auto", "none"]), default="auto")
 @click.option(
     "--resume",
@@ -81,7 +67,7 @@ def finetune(
 
     While training, what a killed run needs to go on lies beside the model (NAME.state).
     """
-    _only_one(options["minutes"], options["epochs"])
+    only_one_budget(options)
     inputs = [
         path for text, labels in cases for path in (*scans([text])[0].paths, labels)
     ]
@@ -181,11 +167,6 @@ def _head_dice(head: Any) -> dict[str, Any]:
         return {"dice": None, "n": 0}
     mean = sum(one["mean"] for one in found) / len(found)
     return {"dice": mean, "n": min(one["n"] for one in found)}
-
-
-def _only_one(minutes: float | None, epochs: int | None) -> None:
-    if minutes is not None and epochs is not None:
-        raise click.UsageError("Give --minutes or --epochs, not both.")
 
 
 def _parent(model: str, output: Path, state: Path, *, resume: bool) -> core.Checkpoint:

@@ -17,8 +17,9 @@ PAIRED = (
 )
 EQUAL = (
     "All arms learn from the same slices with the same budget. Arms that train the "
-    "encoder chose their learning rate by slices kept aside from the drawn ones, in "
-    "time that is not counted; they are then taught from all."
+    "encoder chose their learning rate by slices kept aside from the drawn ones, each "
+    "rate tried for the share of the budget that stands below, in time that is not "
+    "counted; they are then taught from all."
 )
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from . import grid, training
 from ._arms import Arm
 from ._few import Pair, Place, inner_split, pairs_of
+from ._judged import alone, dice_of_scans, mean
+from ._teach import DEFAULT_MINUTES
 from .finetune import finetune
-from .inference import segment
-from .metrics import dice
 from .types import Checkpoint, FinetuneResult, Progress, Steps, relay
 
 RATES = (6e-4, 2e-3, 6e-3)  # that of finetune, and a third and three times of it
@@ -38,6 +37,8 @@ class Race:
         The budget of each training.
     rates : tuple of float
         Learning rates to choose from, the middle one the default.
+    try_share : float
+        Share of the budget that each of them is tried with.
     seed : int
     device : str
     """
@@ -51,6 +52,7 @@ class Race:
     minutes: float | None
     epochs: int | None
     rates: tuple[float, ...]
+    try_share: float
     seed: int
     device: str
 
@@ -90,14 +92,17 @@ def run_arm(
         number for each person of the test scans.
     """
     began = time.monotonic()
-    rate = yield from _choose(race, arm, start, places, repeat=repeat)
+    seed = race.seed + repeat
+    if race.init == "random":  # other heads are of no use
+        start = alone(start, None)
+    rate = yield from _choose(race, arm, start, places, seed=seed)
     chosen = time.monotonic()
     pairs = pairs_of(race.cases, places)
-    model, updates = yield from _taught(race, arm, start, pairs, rate, repeat=repeat)
+    model, updates = yield from _taught(race, arm, start, pairs, rate, seed=seed)
     seconds = time.monotonic() - chosen
-    scores = yield from _scores(race, model, race.test)
+    scores = yield from dice_of_scans(model, race.head, race.test, device=race.device)
     groups = np.array(race.groups)
-    found = [float(_mean(scores[groups == g])) for g in range(groups.max() + 1)]
+    found = [mean(scores[groups == g]) for g in range(groups.max() + 1)]
     return {
         "rate": rate,
         "updates": updates,
@@ -108,21 +113,22 @@ def run_arm(
 
 
 def _choose(
-    race: Race, arm: Arm, start: Checkpoint, places: Sequence[Place], *, repeat: int
+    race: Race, arm: Arm, start: Checkpoint, places: Sequence[Place], *, seed: int
 ) -> Steps[float]:
     """Choose the learning rate of an arm that trains the encoder, by drawn slices."""
     default = race.rates[len(race.rates) // 2]
-    halves = inner_split(places, seed=race.seed + repeat)
+    halves = inner_split(places, seed=seed)
     if not arm.trains_encoder or len(race.rates) == 1 or halves is None:
         return default
     learn, judge = (pairs_of(race.cases, part) for part in halves)
     best, highest = default, -1.0
     for rate in race.rates:
-        model, _ = yield from _taught(race, arm, start, learn, rate, repeat=repeat)
-        scores = yield from _scores(race, model, judge)
-        mean = float(_mean(scores))
-        if mean > highest:  # a mean that is nan chooses nothing
-            best, highest = rate, mean
+        model, _ = yield from _taught(
+            race, arm, start, learn, rate, seed=seed, share=race.try_share
+        )
+        scores = yield from dice_of_scans(model, race.head, judge, device=race.device)
+        if mean(scores) > highest:  # a mean that is nan chooses nothing
+            best, highest = rate, mean(scores)
     return best
 
 
@@ -133,9 +139,10 @@ def _taught(
     pairs: Sequence[Pair],
     rate: float,
     *,
-    repeat: int,
+    seed: int,
+    share: float = 1.0,
 ) -> Steps[tuple[Checkpoint, int]]:
-    """Fine-tune; return the model and how many updates it took."""
+    """Fine-tune for a share of the budget; return the model and its updates."""
     steps = finetune(
         start,
         pairs,
@@ -145,40 +152,15 @@ def _taught(
         mode=arm.mode,
         depth=arm.depth,
         augment=arm.augment,
-        minutes=race.minutes,
-        epochs=race.epochs,
+        minutes=None if race.epochs else share * (race.minutes or DEFAULT_MINUTES),
+        epochs=race.epochs and max(1, round(share * race.epochs)),
         rate=rate,
         hold_out="none",
-        seed=race.seed + repeat,
+        seed=seed,
         device=race.device,
     )
     result, updates = yield from _counted(steps)
     return result.candidate, updates
-
-
-def _scores(
-    race: Race, model: Checkpoint, pairs: Sequence[Pair]
-) -> Steps[np.ndarray[Any, np.dtype[np.float64]]]:
-    """Dice of each scan, mean over the classes that its reference shows, else nan."""
-    found = []
-    for volume, truth in pairs:
-        answer = yield from segment(
-            volume, model, heads=(race.head,), device=race.device
-        )
-        known = training.vouched(truth, volume)
-        reference, candidate = (
-            grid.to_slices(side.labels, volume.plane)[known]
-            for side in (truth, answer[race.head])
-        )
-        shown = [i for i in np.unique(reference) if i]
-        values = np.array([dice(reference == i, candidate == i) for i in shown])
-        found.append(float(_mean(values)))
-    return np.array(found)
-
-
-def _mean(values: np.ndarray[Any, np.dtype[np.float64]]) -> float:
-    known = values[~np.isnan(values)]
-    return float(known.mean()) if known.size else float("nan")
 
 
 def _counted(steps: Steps[FinetuneResult]) -> Steps[tuple[FinetuneResult, int]]:

@@ -41,10 +41,11 @@ def compare_transfer(
     class_names: Sequence[str] = (),
     arms: Sequence[str] = FOUR,
     slices: Sequence[int] = (),
-    repeats: int = 3,
+    repeats: int | Sequence[int] = 3,
     minutes: float | None = None,
     epochs: int | None = None,
     rates: Sequence[float] = RATES,
+    try_share: float = 1.0,
     init: str = "random",
     subjects: Sequence[str] = (),
     state: str | os.PathLike[str] | None = None,
@@ -72,14 +73,16 @@ def compare_transfer(
     slices : sequence of int
         Numbers of annotated slices; each is drawn anew for each repeat, across the
         organ. Default: all that are annotated.
-    repeats : int
-        Draws and seeds.
+    repeats : int or sequence of int
+        Draws and seeds; one number, or one for each of `slices`.
     minutes, epochs : float, int, optional
         Budget of each training: equal time, or equal passes, which are equal updates.
         Default: one minute.
     rates : sequence of float
         Learning rates of the head among which arms that train the encoder choose; the
         time for it is not part of the budget. One rate: no choice.
+    try_share : float
+        Share of the budget that each of these is tried with.
     init : str
         Where the head of the pretrained arms starts; see `finetune`.
     subjects : sequence of str
@@ -103,7 +106,7 @@ def compare_transfer(
     Raises
     ------
     ValueError
-        If an arm has no such name, or numbers of subjects and test scans differ.
+        If an arm has no such name, or lengths of `subjects` or `repeats` do not fit.
     WrongInput
         If a scan is tested on that is learned from, or the head is not new.
     AnnotationError
@@ -111,7 +114,7 @@ def compare_transfer(
     JobError
         If `state` belongs to another comparison, or nothing was finished.
     """
-    wanted = arms_of(arms)
+    wanted, plan = arms_of(arms), _rounds(slices, repeats)
     _check(checkpoint, train, test, head)
     names, classes = _heads.classes_of([s for _, s in train], None, class_names)
     cases, tests = (
@@ -131,13 +134,14 @@ def compare_transfer(
         minutes=minutes,
         epochs=epochs,
         rates=tuple(rates),
+        try_share=try_share,
         seed=seed,
         device=device,
     )
     ran = [arm for arm in wanted if arm.name in models]
     basis = _basis(race, checkpoint, ran, slices, repeats)
     kept = State(state, _fingerprint(race, checkpoint, basis))
-    runs = yield from _runs(race, ran, models, slices or (None,), repeats, kept)
+    runs = yield from _runs(race, ran, models, plan, kept)
     return outcome(ran, runs, basis, notes, head=head, seed=seed)
 
 
@@ -191,16 +195,26 @@ def _groups(subjects: Sequence[str], count: int) -> tuple[int, ...]:
     return tuple(known.index(subject) for subject in subjects)
 
 
+def _rounds(
+    slices: Sequence[int], repeats: int | Sequence[int]
+) -> list[tuple[int, int | None]]:
+    """List repeat and number of slices of each round."""
+    counts = slices or (None,)
+    many = [repeats] * len(counts) if isinstance(repeats, int) else list(repeats)
+    if len(many) != len(counts):
+        raise ValueError(f"{len(many)} repeats for {len(counts)} numbers of slices")
+    wanted = product(range(max(many)), zip(counts, many, strict=True))
+    return [(repeat, count) for repeat, (count, most) in wanted if repeat < most]
+
+
 def _runs(
     race: Race,
     arms: Sequence[Arm],
     models: Mapping[str, Checkpoint],
-    slices: Sequence[int | None],
-    repeats: int,
+    rounds: Sequence[tuple[int, int | None]],
     kept: State,
 ) -> Steps[list[dict[str, Any]]]:
     """Run what is not kept yet; arms take turns, so that a slow hour hits them all."""
-    rounds = product(range(repeats), slices)
     plan = [(repeat, count, arm) for repeat, count in rounds for arm in arms]
     for done, (repeat, count, arm) in enumerate(plan):
         key = {"slices": count, "repeat": repeat, "arm": arm.name}
@@ -243,7 +257,7 @@ def _basis(
     checkpoint: Checkpoint,
     arms: Sequence[Arm],
     slices: Sequence[int],
-    repeats: int,
+    repeats: int | Sequence[int],
 ) -> dict[str, Any]:
     budget = (
         f"{race.epochs} epochs"
@@ -255,9 +269,10 @@ def _basis(
         "classes": list(race.class_names),
         "arms": [arm.name for arm in arms],
         "annotated slices": list(slices) or "all",
-        "repeats": repeats,
+        "repeats": repeats if isinstance(repeats, int) else list(repeats),
         "budget of each training": budget,
         "learning rates to choose from": list(race.rates),
+        "share of the budget that each is tried with": race.try_share,
         "start of pretrained heads": race.init,
         "scans to learn from": len(race.cases),
         "test scans": max(race.groups) + 1,
