@@ -8,6 +8,8 @@ import torch
 
 from balls import ball, model
 from napari_hydraseg.core import (
+    _source,
+    _teach,
     build,
     finetune,
     finish,
@@ -15,6 +17,9 @@ from napari_hydraseg.core import (
     save_checkpoint,
     segment,
 )
+from napari_hydraseg.core._begin import make_job
+from napari_hydraseg.core._exam import Exam
+from napari_hydraseg.core.errors import JobError
 from napari_hydraseg.core.networks import NETWORKS, module_of, weights_of
 
 OPTIONS = {
@@ -43,6 +48,73 @@ def test_the_frozen_encoder_of_every_network_stays_and_the_head_learns(network):
     assert any(not np.array_equal(found.candidate.weights[n], fresh[n]) for n in own)
 
 
+def begun(network, **changes):
+    return make_job(
+        model(network, **OPTIONS.get(network, {})), [ball()], **{
+            "head": "ball", "class_names": (), "mode": "frozen", "depth": None,
+            "hold_out": True, "seed": 0, "device": "cpu",
+        } | changes,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("network", drawers())
+def test_nothing_of_a_frozen_encoder_is_in_the_optimiser_or_in_training(network):
+    job = begun(network)
+    source = _source.Source(job, _source.recipe_of(job, augment=True))
+    run = _teach.Run(job, Exam(job), source, _teach.Clock(None, 1), rate=1e-3)
+    learning = {id(p) for g in run.optimiser.param_groups for p in g["params"]}
+    frozen = [*job.net.encoder.parameters(), *job.net.heads["blob"].parameters()]
+    assert learning == {id(p) for p in job.net.heads["ball"].parameters()}
+    assert not any(p.requires_grad for p in frozen)
+    job.learn()
+    assert not any(module.training for module in job.net.encoder.modules())
+    assert job.net.heads["ball"].training
+
+
+@pytest.mark.parametrize("kind", ["parameters", "buffers"])
+def test_the_proof_fails_where_anything_frozen_moves(kind, monkeypatch):
+    true = _teach.Run.loss
+
+    def loss(run):
+        tensor = next(t for t in getattr(run.job.net.encoder, kind)() if t.ndim)
+        with torch.no_grad():
+            tensor[(0,) * tensor.ndim] += 1e-3
+        return true(run)
+
+    monkeypatch.setattr(_teach.Run, "loss", loss)
+    with pytest.raises(JobError, match="frozen encoder changed"):
+        finish(finetune(model(), [ball()], head="ball", epochs=1, init="random"))
+
+
+@pytest.mark.parametrize("network", ["hydranet", "unet3d"])
+def test_a_second_round_with_more_slices_can_draw_none_that_was_held_out(network):
+    parent = model(network, **OPTIONS.get(network, {}))
+    volume, truth = ball(shape=(12, 16, 16))
+    few, all_of_them = (np.arange(12) % step == 0 for step in (2, 1))
+    first = finish(
+        finetune(
+            parent, [(volume, replace(truth, annotated=few))],
+            head="ball", epochs=1, init="random",
+        )
+    )  # fmt: skip
+    (held,) = first.candidate.card["held_out"].values()
+    assert held
+    job = make_job(
+        first.candidate, [(volume, replace(truth, annotated=all_of_them))],
+        head="ball", class_names=(), mode="frozen", depth=None, hold_out=True,
+        seed=0, device="cpu",
+    )  # fmt: skip
+    assert set(held) <= set(job.split.held[0])
+    (lesson,) = job.lessons
+    if job.spec.slicewise:
+        drawn = {int(i) for which in lesson.classes.values() for i in which}
+        assert not set(held) & (drawn | set(lesson.annotated.tolist()))
+    else:
+        assert (lesson.labels[0, held] == 255).all()
+    new = set(range(12)) - set(np.flatnonzero(few)) - set(job.split.held[0])
+    assert new & set(job.split.train[0])  # the second round does learn from more
+
+
 def test_a_head_starts_from_a_donor_with_other_norms():
     (donor,) = model().spec.heads
     parent = model("hydranet", norms={donor: "batch"})
@@ -67,12 +139,7 @@ def test_a_volumetric_model_learns_and_is_judged_by_slices():
 
 
 def test_held_out_slices_of_a_block_are_not_learned_from():
-    from napari_hydraseg.core._begin import make_job
-
-    job = make_job(
-        model("unet3d", width=2, depth=2), [ball()], head="ball", class_names=(),
-        mode="frozen", depth=None, hold_out=True, seed=0, device="cpu",
-    )  # fmt: skip
+    job = begun("unet3d")
     (held,), (kept,) = job.split.held, job.split.train
     labels = job.lessons[0].labels[0]
     assert held
@@ -159,16 +226,13 @@ def test_scribbles_are_enough():
     ],
 )
 def test_names_that_know_sides_are_not_flipped(head, names, flipped):
-    from napari_hydraseg.core._begin import make_job
-    from napari_hydraseg.core._source import recipe_of
-
     volume, truth = ball(classes=len(names), shape=(4, 16, 16))
     painted = replace(truth, names=dict(enumerate(names, 1)))
     job = make_job(
         model(), [(volume, painted)], head=head, class_names=(),
         mode="frozen", depth=None, hold_out=True, seed=0, device="cpu",
     )  # fmt: skip
-    recipe = recipe_of(job, augment=True)
+    recipe = _source.recipe_of(job, augment=True)
     assert (recipe.flip > 0) is flipped
     assert recipe.bias > 0  # it is MR
 
