@@ -40,7 +40,8 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=0.25, help="of each training")
     parser.add_argument("--slices", type=int, default=8)
     parser.add_argument("--repeats", type=int, default=2)
-    parser.add_argument("-o", "--output", type=Path, default="modality_transfer.html")
+    name = Path("modality_transfer.html")
+    parser.add_argument("-o", "--output", type=Path, default=name)
     given = parser.parse_args()
     sclerosis = given.data / "ms_lesion_multimodal"
     source = learn_source(given)
@@ -52,9 +53,11 @@ def main() -> None:
         as_is = untaught(source, pair)
         parts.append((name, as_is, core.describe(found)))
         print(f"{name}: as it is {as_is:.3f}. {parts[-1][2].verdict}", flush=True)
-    report = join(parts, features(source, sclerosis), given)
-    core.write_report(report, given.output, overwrite=True)
-    print(f"saved {given.output}")
+    drawn = features(source, sclerosis)
+    core.write_report(join(parts, drawn, given), given.output, overwrite=True)
+    picture = given.output.with_suffix(".png")
+    save_picture([figure for figure in drawn if figure["kind"] == "scatter"], picture)
+    print(f"saved {given.output} and {picture}")
 
 
 def load(folder: Path, patient: str, channels: Sequence[str]) -> Pair:
@@ -198,6 +201,21 @@ def pictures(
         }
         for name, points in flat.items()
     ]
+
+
+def save_picture(figures: Sequence[dict[str, Any]], path: Path) -> None:
+    """Draw PCA and t-SNE side by side, for a page that is no report."""
+    from matplotlib.figure import Figure
+
+    drawn = Figure((11, 4.5), layout="constrained")
+    for axes, figure in zip(drawn.subplots(1, len(figures)), figures, strict=True):
+        for series in figure["series"]:
+            axes.scatter(series["x"], series["y"], s=6, label=series["name"])
+        axes.set_title(figure["title"], fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+    drawn.axes[0].legend(fontsize=8, markerscale=2)
+    drawn.savefig(path, dpi=100, metadata={"Software": None})
 
 
 def distance(groups: dict[str, dict[str, np.ndarray]], depth: str) -> float:
