@@ -53,7 +53,7 @@ FLOORS = """
     > core/_verdict, core/_candidate, core/_donors, core/_teach, core/_saved,
     core/_evidence, core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source
-    > core/_job, core/_features > core/_holdout, core/_heads, core/_encoder
+    > core/_job, core/_features > core/_heads, core/_encoder
     > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint
     > core/_reference, core/_novelty
@@ -62,7 +62,7 @@ FLOORS = """
 2   core/lineage > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting
-2   core/drafts
+2   core/drafts > core/_holdout
 2   core/optimisation
 1   core/cleaning, core/threshold > core/_pieces
 1   core/interpolation

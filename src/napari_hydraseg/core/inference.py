@@ -19,7 +19,6 @@ from . import _choice, _engine, grid, networks
 from ._pieces import keep_largest
 from .checkpoint import digest
 from .errors import OutOfMemory
-from .networks import MultiHead
 from .types import (
     Checkpoint,
     ModelSpec,
@@ -153,7 +152,8 @@ def encode(
     total = len(conformed.data)
     with torch.inference_mode():
         for places, batch in _engine.batches(conformed.data, spec, where):
-            rows.append(summarise(net, batch, chosen[0]))
+            padded = networks.padded(batch, net)
+            rows.append(summarise(net.features(padded, chosen[0]), padded))
             yield Progress(places[-1] + 1, total, "looking at the scan")
     return {
         depth: torch.cat([row[depth] for row in rows]).cpu().numpy()
@@ -161,15 +161,11 @@ def encode(
     }
 
 
-def summarise(
-    net: MultiHead, batch: Tensor, head: str | None = None
-) -> dict[str, Tensor]:
+def summarise(features: Iterable[Tensor], image: Tensor) -> dict[str, Tensor]:
     """Mean and standard deviation of each feature map: depth -> (n, 2 * channels)."""
-    padded = networks.padded(batch, net)
-    features = net.features(padded, head)
     pooled = {}
     for depth, maps in enumerate(features):
-        if maps is not padded:  # the image itself is no feature
+        if maps is not image:  # the image itself is no feature
             flat = maps.flatten(2)
             pair = [flat.mean(2), flat.std(2, correction=0)]
             pooled[str(depth)] = torch.cat(pair, 1).float()

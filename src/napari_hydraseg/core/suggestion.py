@@ -21,7 +21,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from . import _choice, _engine, grid, networks
+from . import _choice, _engine, grid, inference, networks
 from .errors import WrongInput
 from .networks import MultiHead
 from .types import Checkpoint, Progress, Steps, Volume, relay
@@ -202,8 +202,7 @@ def _look(
         if logits.ndim == batch.ndim:
             logits = logits[..., : batch.shape[-2], : batch.shape[-1]]
         doubt = _entropy(logits.softmax(1)).flatten(1).mean(1)
-        flat = [level.float().flatten(2) for level in maps if level is not padded]
-        rows = [torch.cat([f.mean(2), f.std(2, correction=0)], 1) for f in flat]
+        rows = inference.summarise(maps, padded).values()
     return _array(doubt), [_array(row) for row in rows]
 
 
