@@ -139,7 +139,9 @@ def test_several_scans_give_a_mean_with_its_interval(
     other = np.roll(masks[0].labels, 1, 0)
     noun = Segmentation(other, scan.affine, NAMES)
     view.add(viewer, [layers.labels_layer(noun, name="second")])
+    assert compared.reference.currentText() == "t"  # what is new is to be judged
     compared.reference.setCurrentText("second")
+    compared.candidate.setCurrentText("f")
     click(compared, "evaluate.run")
     finished()
     assert [summary.item(0, i).text() for i in (0, 3)] == ["wall", "2"]

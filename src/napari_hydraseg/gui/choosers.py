@@ -46,13 +46,15 @@ class LayerBox(_Box):
         The viewer.
     kind : {"image", "labels"}
         Which layers are offered. Colour pictures never are.
+    follows : bool
+        Whether a layer that has just come is chosen.
     """
 
     chosen = Signal()
 
-    def __init__(self, viewer: Any, kind: str) -> None:
+    def __init__(self, viewer: Any, kind: str, *, follows: bool = True) -> None:
         super().__init__()
-        self._viewer, self._kind = viewer, kind
+        self._viewer, self._kind, self._follows = viewer, kind, follows
         self._layers: list[Any] = []
         for name in ("inserted", "removed", "reordered"):
             getattr(viewer.layers.events, name).connect(self._refresh)
@@ -92,7 +94,8 @@ class LayerBox(_Box):
         # a layer that has just come is what the user wants to work on; hidden ones
         # (further channels, a truth) come along with another
         shown = [layer for layer in new if layer.visible]
-        wanted = shown[0] if shown else before
+        follow = shown and (self._follows or before not in found)
+        wanted = shown[0] if follow else before
         wanted = wanted if wanted in found else (found[-1] if found else None)
         self.setCurrentIndex(found.index(wanted) if wanted is not None else -1)
         self.chosen.emit()

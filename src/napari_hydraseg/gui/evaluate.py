@@ -62,7 +62,7 @@ class EvaluateWidget(QWidget):
 
     def _make_controls(self) -> None:
         self.reference = named(
-            LayerBox(self.viewer, "labels"),
+            LayerBox(self.viewer, "labels", follows=False),
             "evaluate.reference",
             label="Reference",
             tip="The labels taken as true, for instance drawn by an expert",

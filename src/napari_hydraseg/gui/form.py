@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
-from qtpy.QtCore import Qt
+from qtpy.QtCore import QEvent, QSize, Qt
 from qtpy.QtGui import QColor
 from qtpy.QtWidgets import (
     QAbstractItemView,
@@ -22,7 +22,6 @@ from qtpy.QtWidgets import (
 )
 
 W = TypeVar("W", bound=QWidget)
-WIDTH = 300  # in pixels, that all texts of a form fit in
 
 
 def named(widget: W, name: str, *, label: str, tip: str) -> W:
@@ -53,6 +52,32 @@ def button(words: str, name: str, tip: str, act: Callable[[], object]) -> QPushB
     return made
 
 
+class _Tall(QScrollArea):
+    """Scrolls up and down; is always as wide as what is in it needs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.setWidgetResizable(True)
+        self.setFrameShape(QFrame.Shape.NoFrame)
+        self.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+
+    def minimumSizeHint(self) -> QSize:
+        """Ask for the width of the widest row, with the bar beside it."""
+        inside = self.widget().minimumSizeHint().width()
+        bar = self.verticalScrollBar().sizeHint().width()
+        return QSize(inside + bar, super().minimumSizeHint().height())
+
+    def sizeHint(self) -> QSize:
+        """Wish for that width too."""
+        return super().sizeHint().expandedTo(self.minimumSizeHint())
+
+    def eventFilter(self, a0: Any, a1: Any) -> bool:
+        """Ask anew when what is in it changes."""
+        if a1.type() == QEvent.Type.LayoutRequest:
+            self.updateGeometry()
+        return bool(super().eventFilter(a0, a1))
+
+
 def scrolling(form: QWidget) -> QVBoxLayout:
     """Give a form its column, which scrolls where the window is too low for it.
 
@@ -61,17 +86,13 @@ def scrolling(form: QWidget) -> QVBoxLayout:
     form : QWidget
         In the guided panel, or a dock of its own.
     """
-    area = QScrollArea()
-    area.setWidgetResizable(True)
-    area.setFrameShape(QFrame.Shape.NoFrame)
-    area.setHorizontalScrollBarPolicy(Qt.ScrollBarPolicy.ScrollBarAlwaysOff)
+    area = _Tall()
     inside = QWidget()
     column = QVBoxLayout(inside)
     area.setWidget(inside)
     outer = QVBoxLayout(form)
     outer.setContentsMargins(0, 0, 0, 0)
     outer.addWidget(area)
-    form.setMinimumWidth(WIDTH)
     return column
 
 

@@ -17,7 +17,7 @@ from qtpy.QtWidgets import (
 
 from .evaluate import EvaluateWidget
 from .finetune import FinetuneWidget
-from .form import WIDTH, named, text
+from .form import named, text
 from .load import LoadWidget
 from .segment import SegmentWidget
 from .shift import ShiftWidget
@@ -62,7 +62,6 @@ class Panel(QWidget):
         footer = text(FOOTER, name="panel.footer", label="Notice")
         footer.setAlignment(Qt.AlignmentFlag.AlignCenter)
         column.addWidget(footer)
-        self.setMinimumWidth(WIDTH)
         self.open_step("load")
 
     def _step(self, room: str, title: str, step: Any) -> QPushButton:
