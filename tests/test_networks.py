@@ -35,7 +35,7 @@ from napari_hydraseg.core.networks.unet3d import build as build_unet3d
 OPTIONS = {
     "hydranet": [
         {},
-        {"slices": 3, "norm": "batch"},
+        {"slices": 3, "norms": {"two": "batch"}},
         {"encoder": "densenet121"},
         {"encoder": "densenet121", "skips": False},
         {"encoder": "densenet121", "decoders": "nearest", "slices": 3},
@@ -226,7 +226,7 @@ def test_unet3d_has_the_published_parameters():
 
 @pytest.mark.parametrize(("norm", "same"), [("batch", True), ("instance", False)])
 def test_what_batch_norm_answers_does_not_depend_on_what_is_far_away(norm, same):
-    net = build(spec_of("hydranet", {"norm": norm})).eval()
+    net = build(spec_of("hydranet", {"norms": {"two": norm}})).eval()
     image = torch.randn(1, 1, 32, 2048)  # wider than any field of view
     other = image.clone()
     other[..., :32] += 5

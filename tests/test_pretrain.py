@@ -102,7 +102,8 @@ def test_a_run_that_was_killed_goes_on_to_the_same_bits(sets, tmp_path):
 @pytest.mark.parametrize(("share", "moved"), [(0.5, True), (0.0, False)])
 def test_batch_norms_keep_their_statistics_once_they_settle(sets, share, moved):
     plan = config(sets, steps=4, validate_every=4, settle=share)
-    plan["network"]["options"] = {"slices": 1, "norm": "batch"}
+    norms = {"bright": "batch", "dark": "batch"}
+    plan["network"]["options"] = {"slices": 1, "norms": norms}
     weights = finish(pretrain(plan)).weights
     means = [v for k, v in weights.items() if k[:5] == "heads" and "running_mean" in k]
     assert means

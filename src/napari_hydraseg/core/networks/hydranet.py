@@ -118,7 +118,6 @@ def build(
     encoder: Literal["efficientnet_lite0", "densenet121"] = "efficientnet_lite0",
     decoders: Literal["light", "nearest", "transposed"] = "light",
     skips: bool = True,
-    norm: Norm = "instance",
     norms: Mapping[str, Norm] | None = None,
     slices: int = 1,
     reads: Mapping[str, Sequence[str]] | None = None,
@@ -137,13 +136,12 @@ def build(
         Our own, or those of the published HydraNet by how they double the size.
     skips : bool
         Whether light decoders see all feature maps; the published ones never do.
-    norm : {"instance", "batch"}
-        Of light decoders. Instance norm knows no statistics that could drift, but what
-        it answers depends on how much of the body is in the picture: learned on pieces,
-        it draws too much on whole slices. Batch norm does not, and is faster.
     norms : mapping of str to {"instance", "batch"}, optional
-        Heads that differ from `norm`: instance norm suits grey values that mean
-        something else in each scan.
+        Of the light decoder of each head; instance norm where none is named. It suits
+        grey values that mean something else in each scan, and knows no statistics that
+        could drift, but what it answers depends on how much of the body is in the
+        picture: learned on pieces, it draws too much on whole slices. Batch norm does
+        not, and is faster.
     slices : {1, 3}
         3: each image channel comes with its two neighbouring slices (2.5-D).
     reads : mapping of str to sequence of str, optional
@@ -159,9 +157,10 @@ def build(
     widths = {
         name: tuple(n * images.get(name, 1) for n in shared.channels) for name in heads
     }
+    norms = norms or {}
     made: dict[str, nn.Module] = {
         name: Decoder(
-            widths[name], classes, skips=skips, norm=(norms or {}).get(name, norm)
+            widths[name], classes, skips=skips, norm=norms.get(name, "instance")
         )
         if decoders == "light"
         else PlainDecoder(widths[name][-1], classes, enlarge=decoders)
