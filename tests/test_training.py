@@ -145,6 +145,20 @@ def test_the_loop_learns_and_stops_at_its_budget():
     assert values[-1] < 0.1 * values[0]
 
 
+@pytest.mark.parametrize(("steps", "warm"), [(10, 1), (100, 10), (1000, 29)])
+def test_a_short_run_does_not_end_in_its_warm_up(steps, warm):
+    weight = nn.Parameter(torch.tensor(5.0))
+    optimiser = optimisation.adamw([{"params": [weight], "lr": 1.0}])
+    rates = [
+        optimiser.param_groups[0]["lr"]
+        for _ in optimisation.optimise(
+            optimiser, lambda: weight.square(), lambda step: step / steps
+        )
+    ]
+    assert rates.index(max(rates)) == warm
+    assert max(rates) > 0.95
+
+
 def test_a_loss_that_is_no_number_ends_the_run_with_good_weights():
     weight = nn.Parameter(torch.tensor(1.0))
     steps = optimisation.optimise(

@@ -11,6 +11,7 @@ from .errors import TrainingDiverged
 
 CLIP = 5.0  # largest gradient norm
 WARM_UP = 30  # steps
+WARM_SHARE = 0.1  # of the budget, where that is less: a short run must not end in it
 
 
 def adamw(groups: Sequence[Mapping[str, Any]]) -> torch.optim.AdamW:
@@ -71,7 +72,8 @@ def optimise(
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     step, failures = first, 0
     while (share := progress(step)) < 1:
-        factor = min(1, (step + 1) / WARM_UP) * 0.5 * (1 + math.cos(math.pi * share))
+        warm = min(1, max((step + 1) / WARM_UP, share / WARM_SHARE))
+        factor = warm * 0.5 * (1 + math.cos(math.pi * share))
         for group in optimiser.param_groups:
             group["lr"] = group["peak"] * factor
         optimiser.zero_grad(set_to_none=True)
