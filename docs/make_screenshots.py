@@ -228,6 +228,8 @@ def gallery(window: Window, sizes: list[str], themes: list[str]) -> None:
     models = ModelsWidget(window.viewer)
     window.viewer.window.remove_dock_widget(window.panel)
     window.viewer.window.add_dock_widget(models, name="Models")
+    window.viewer.window.resize(*(int(part) for part in sizes[0].split("x")))
+    window.settle(1)
     for theme in themes:
         window.viewer.theme = theme
         window.picture(f"{sizes[0]}-{theme}-models")

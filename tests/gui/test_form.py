@@ -6,9 +6,14 @@ import os
 from types import SimpleNamespace
 
 import napari.settings
+import numpy as np
 import pytest
-from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QColor, QPalette
+from qtpy.QtWidgets import QLabel, QPushButton, QScrollArea, QWidget
 
+from napari_hydraseg.gui.choosers import LayerBox
+from napari_hydraseg.gui.drawing import LOSS, readable
 from napari_hydraseg.gui.evaluate import EvaluateWidget
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.fold import Fold
@@ -85,3 +90,26 @@ def test_the_environment_wins_over_the_preferences(said, own_models):
     said.folder = "/models/elsewhere"
     use_model_folder()
     assert os.environ["HYDRASEG_WEIGHTS"] == str(own_models)
+
+
+def test_a_long_name_is_shortened_in_its_middle_and_whole_in_its_tip(viewer, qtbot):
+    box = LayerBox(viewer, "image")
+    qtbot.addWidget(box)
+    name = "patient of the second cohort · candidate of the third round"
+    viewer.add_image(np.zeros((4, 4)), name=name)
+    box.resize(140, 24)
+    assert box.itemData(0, Qt.ItemDataRole.ToolTipRole) == name
+    assert box.shown().endswith("round")
+    assert "…" in box.shown()
+    box.resize(900, 24)
+    assert box.shown() == name
+
+
+@pytest.mark.parametrize(("words", "darker"), [("#ffffff", False), ("#000000", True)])
+def test_colours_of_a_curve_are_darker_where_the_theme_is_light(qtbot, words, darker):
+    widget = QWidget()
+    qtbot.addWidget(widget)
+    palette = widget.palette()
+    palette.setColor(QPalette.ColorRole.WindowText, QColor(words))
+    widget.setPalette(palette)
+    assert (readable(LOSS, widget).lightness() < LOSS.lightness()) == darker

@@ -7,7 +7,13 @@ from typing import Any
 import napari.layers
 from qtpy.compat import isalive
 from qtpy.QtCore import Qt, Signal
-from qtpy.QtWidgets import QComboBox, QSizePolicy
+from qtpy.QtWidgets import (
+    QComboBox,
+    QSizePolicy,
+    QStyle,
+    QStyleOptionComboBox,
+    QStylePainter,
+)
 
 from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError, UnknownModel
@@ -16,6 +22,7 @@ from napari_hydraseg.core.types import Modality, ModelInfo
 from .library import card_text, library
 from .preferences import use_model_folder
 
+_MARGIN = 8  # pixels that a style sheet takes from the field of a drop-down list
 MODALITIES: dict[Modality | None, str] = {
     None: "Not stated",
     "MR": "MR",
@@ -35,6 +42,30 @@ class _Box(QComboBox):
         )
         self.setMinimumContentsLength(12)
         self.setSizePolicy(QSizePolicy.Policy.Expanding, QSizePolicy.Policy.Fixed)
+
+    def paintEvent(self, e: Any) -> None:
+        """Draw the field with its name shortened."""
+        painter, option = QStylePainter(self), self._option()
+        option.currentText = self.shown()
+        painter.drawComplexControl(QStyle.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(QStyle.ControlElement.CE_ComboBoxLabel, option)
+
+    def shown(self) -> str:
+        """Shorten a long name in its middle: both its ends tell layers apart."""
+        field = self.style().subControlRect(
+            QStyle.ComplexControl.CC_ComboBox,
+            self._option(),
+            QStyle.SubControl.SC_ComboBoxEditField,
+            self,
+        )
+        return self.fontMetrics().elidedText(
+            self.currentText(), Qt.TextElideMode.ElideMiddle, field.width() - _MARGIN
+        )
+
+    def _option(self) -> QStyleOptionComboBox:
+        option = QStyleOptionComboBox()
+        self.initStyleOption(option)
+        return option
 
 
 class LayerBox(_Box):
@@ -87,7 +118,9 @@ class LayerBox(_Box):
         self._layers = found
         self.blockSignals(True)
         self.clear()
-        self.addItems([layer.name for layer in found])
+        for at, layer in enumerate(found):
+            self.addItem(layer.name)
+            self.setItemData(at, layer.name, Qt.ItemDataRole.ToolTipRole)
         self.blockSignals(False)
         for layer in new:
             layer.events.name.connect(self._rename)

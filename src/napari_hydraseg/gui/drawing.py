@@ -17,6 +17,20 @@ UNLIKE = QColor("#D55E00")
 _MARGIN = 6.0
 
 
+def readable(colour: QColor, widget: QWidget) -> QColor:
+    """Darken a colour where the theme is light; its words must still be read.
+
+    Parameters
+    ----------
+    colour : QColor
+        As it is on a dark ground.
+    widget : QWidget
+        What it is drawn on.
+    """
+    words = widget.palette().windowText().color()
+    return colour.darker(170) if words.lightness() < 128 else colour
+
+
 class Curve(QWidget):
     """Loss and held-out Dice while a model learns; the dashed line is the start."""
 
@@ -66,23 +80,23 @@ class Curve(QWidget):
         steps = max(len(self._loss), self._dice[-1][0] if self._dice else 0, 2) - 1
         top = max(self._loss, default=1.0) or 1.0
         losses = [(at, value / top) for at, value in enumerate(self._loss)]
-        self._line(painter, box, losses, steps, LOSS)
+        self._line(painter, box, losses, steps, readable(LOSS, self))
         dices = [(max(at - 1, 0), value) for at, value in self._dice]
         # Dice stays where it is until it is measured again
         if dices:
             dices.append((steps, dices[-1][1]))
-        self._line(painter, box, dices, steps, DICE)
+        self._line(painter, box, dices, steps, readable(DICE, self))
         if self._dice:
-            painter.setPen(QPen(DICE, 1, Qt.PenStyle.DashLine))
+            painter.setPen(QPen(readable(DICE, self), 1, Qt.PenStyle.DashLine))
             y = box.bottom() - box.height() * self.start
             painter.drawLine(QPointF(box.left(), y), QPointF(box.right(), y))
 
     def _legend(self, painter: QPainter, line: int) -> None:
         loss = f"loss {self._loss[-1]:.3f}" if self._loss else "loss"
         dice = f"Dice {self._dice[-1][1]:.3f}" if self._dice else "Dice —"
-        painter.setPen(LOSS)
+        painter.setPen(readable(LOSS, self))
         painter.drawText(QPointF(_MARGIN, line - 2), loss)
-        painter.setPen(DICE)
+        painter.setPen(readable(DICE, self))
         width = painter.fontMetrics().horizontalAdvance(dice)
         painter.drawText(QPointF(self.width() - width - _MARGIN, line - 2), dice)
 

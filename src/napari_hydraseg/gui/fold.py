@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from qtpy.QtGui import QIcon
 from superqt import QCollapsible
 
 _NO_LIMIT = 16_777_215  # Qt's own largest height of a widget
@@ -13,7 +14,8 @@ class Fold(QCollapsible):
     """A collapsible part that is always as high as what is in it.
 
     Superqt's own sets the height once, before the layout knows how high wrapped texts
-    are, and squeezes what appears later.
+    are, and squeezes what appears later; and its arrow is a picture in the colour of
+    the moment, black in napari's dark theme.
 
     Parameters
     ----------
@@ -23,6 +25,10 @@ class Fold(QCollapsible):
 
     def __init__(self, title: str) -> None:
         super().__init__(title)
+        self._title = title
+        for setter in (self.setExpandedIcon, self.setCollapsedIcon):
+            setter(QIcon())
+        self.setText(f"▸  {title}")
         self.toggleButton().setAccessibleName(title)
         self.toggleButton().setToolTip(f"Show or hide: {title}")
 
@@ -34,7 +40,9 @@ class Fold(QCollapsible):
         """Open it at once: an animation would end at the height of its start."""
         super().expand(animate=False)
         self.content().setMaximumHeight(_NO_LIMIT)
+        self.setText(f"▾  {self._title}")
 
     def collapse(self, animate: bool = True) -> None:
         """Close it at once."""
         super().collapse(animate=False)
+        self.setText(f"▸  {self._title}")

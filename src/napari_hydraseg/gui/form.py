@@ -63,9 +63,10 @@ class _Tall(QScrollArea):
 
     def minimumSizeHint(self) -> QSize:
         """Ask for the width of the widest row, with the bar beside it."""
-        inside = self.widget().minimumSizeHint().width()
+        inside = self.widget()
+        width = inside.minimumSizeHint().width() if inside is not None else 0
         bar = self.verticalScrollBar().sizeHint().width()
-        return QSize(inside + bar, super().minimumSizeHint().height())
+        return QSize(width + bar, super().minimumSizeHint().height())
 
     def sizeHint(self) -> QSize:
         """Wish for that width too."""

@@ -31,7 +31,7 @@ _TOWARDS = ("SI", "PA", "LR")  # letters for + and - along the axes of our frame
 # an axis tilted by less than 15 degrees is called by one letter, as people do; beyond,
 # by two or three, nearest first (DICOM PS3.3, C.7.6.1.1.1)
 _TILT = float(np.sin(np.deg2rad(15)))
-_COLOUR = "#ffd54f"
+_COLOUR, _BEHIND = "#ffd54f", "black"  # readable on any scan, in any theme
 _UNKNOWN = "sides not known: the file does not state them"
 
 
@@ -146,7 +146,10 @@ class Letters:
                 if not letters:
                     continue
                 overlays[key] = TextOverlay(
-                    position=_PLACES[edge], font_size=16, color=_COLOUR
+                    position=_PLACES[edge],
+                    font_size=16,
+                    color=_COLOUR,
+                    box_color=_BEHIND,
                 )
             overlays[key].text = letters.get(edge, "")
             overlays[key].visible = bool(letters)

@@ -36,8 +36,8 @@ def card_text(model: ModelInfo) -> str:
         )
         seen = "/".join(about.get("modality", ())) or "?"
         scored = f"; Dice on scans not trained on: {dice}" if dice else ""
-        lines.append(f"{head} ({seen}, licence {about.get('licence', '?')}){scored}")
-    lines += [f"Limit: {limit}" for limit in card.get("limits", ())]
+        lines.append(f"• {head} ({seen}, licence {about.get('licence', '?')}){scored}")
+    lines += [f"• Limit: {limit}" for limit in card.get("limits", ())]
     lines.append(f"Network {model.network}, {model.size_mb:.1f} MB, {model.source}")
     return "\n".join(lines)
 

@@ -53,7 +53,8 @@ def story(result: FinetuneResult) -> str:
         band = f", 95 % interval {low:.2f} to {high:.2f}" if low == low else ""
         plural = "slice" if n == 1 else "slices"
         lines.append(f"Dice on {n} {plural} kept aside{band}.{small}")
-    lines.append(f"{result.epochs} passes. {result.reason}".strip())
+    passes = "1 pass" if result.epochs == 1 else f"{result.epochs} passes"
+    lines.append(f"{passes}. {result.reason}".strip())
     before = str(result.frozen.get("sha256_before", ""))
     if before:
         same = before == result.frozen.get("sha256_after")
