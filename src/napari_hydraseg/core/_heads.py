@@ -22,8 +22,7 @@ from .networks import MultiHead
 from .types import Checkpoint, ModelSpec, Segmentation, Volume
 
 PART_PX = 32  # a typical painted part is scaled to about this many pixels across
-SCALING = 2.0  # at most
-SHRINK = 2.0  # at most
+SCALING = 2.0  # at most, either way
 LONGEST = 512  # pixels of a slice, at most
 NEAR = 0.5  # of a voxel: labels that lie further away belong to another grid
 
@@ -194,7 +193,7 @@ def spacing_for(cases: Sequence[tuple[Volume, Segmentation]]) -> Any:
         ]
         pixel.append(float(np.mean(in_plane)))
         longest.append(max(slices.shape[1:]))
-    factor = float(np.clip(PART_PX / np.median(across), 1 / SHRINK, SCALING))
+    factor = float(np.clip(PART_PX / np.median(across), 1 / SCALING, SCALING))
     factor = min(factor, LONGEST / max(longest))
     if all("spacing" in volume.known for volume, _ in cases):
         return round(float(np.median(pixel)) / factor, 3)
