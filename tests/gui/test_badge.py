@@ -149,9 +149,23 @@ def test_segment_asks_for_what_is_chosen(dock, verbs, viewer, scan, monkeypatch)
     assert asked == [(scan, ("heart",), "auto")]
 
 
-def test_opening_the_panel_loads_no_torch():
-    code = "import sys, napari_hydraseg.gui.panel; print('torch' in sys.modules)"
+OPEN = """
+import sys, time
+import napari
+from qtpy.QtWidgets import QApplication
+viewer = napari.Viewer(show=True)
+_, panel = viewer.window.add_plugin_dock_widget("napari-hydraseg", "HydraSeg")
+for _ in range(20):
+    QApplication.processEvents()
+    time.sleep(0.01)
+print(panel.isVisible(), "torch" in sys.modules, "sklearn" in sys.modules)
+viewer.close()
+"""
+
+
+def test_opening_the_first_dock_loads_no_torch():
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True
+        [sys.executable, "-c", OPEN], capture_output=True, text=True, check=False
     )
-    assert done.stdout.strip() == "False"
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split() == ["True", "False", "False"], done.stderr

@@ -6,15 +6,17 @@ import logging
 import subprocess
 import sys
 import threading
-import time
 import warnings
+from importlib import import_module
 
 import numpy as np
+import psutil
 import pytest
-from qtpy.QtCore import Qt, QThreadPool, QTimer
+from qtpy.QtCore import Qt, QThreadPool
 
+from heartbeat import Heart
 from napari_hydraseg import core
-from napari_hydraseg.core.types import Progress
+from napari_hydraseg.core.types import Checkpoint, ModelSpec, Progress
 from napari_hydraseg.gui import jobbar, layers, nouns, view, worker
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.segment import SegmentWidget
@@ -28,6 +30,27 @@ def form(dock, verbs):
 @pytest.fixture
 def opened(form, viewer, scan):
     return view.add(viewer, layers.volume_layers(scan))[0]
+
+
+@pytest.fixture
+def small_network(monkeypatch, models):
+    """Let the real verbs work, on an untrained network that takes no time."""
+    from napari_hydraseg.core.networks import build, weights_of
+
+    spec = ModelSpec(
+        "dilated",
+        ("image",),
+        models[0].heads,
+        (16, 16),
+        spacing_mm={"MR": 1.0},
+        intensity={"MR": {"kind": "zscore", "low": 0.5, "high": 99.5}},
+        options={"width": 4},
+    )
+    made = Checkpoint(spec, weights_of(build(spec, seed=0)), models[0].card)
+    monkeypatch.setattr(core, "get_model", lambda name: made)
+    for room, verb in (("inference", "segment"), ("finetune", "finetune")):
+        module = import_module(f"napari_hydraseg.core.{room}")
+        monkeypatch.setitem(vars(core), verb, getattr(module, verb))
 
 
 @pytest.fixture
@@ -142,7 +165,7 @@ CLOSE = """
 import os, time
 import napari
 from qtpy.QtCore import QTimer
-from napari_hydraseg.core.types import Progress
+from napari_hydraseg.core.types import Checkpoint, ModelSpec, Progress
 from napari_hydraseg.gui.segment import SegmentWidget
 
 def learning():
@@ -230,24 +253,31 @@ def test_f80_segmenting_while_teaching_is_refused_in_words(
     assert worker.running().title == "Fine-tuning"
 
 
-def test_f81_cancels_at_any_moment_leave_no_thread_and_a_form_that_is_ready(
-    form, opened, viewer, click, finished, qtbot
+@pytest.mark.timeout(1200)
+def test_f81_a_hundred_cancels_leave_no_thread_and_a_form_that_is_ready(
+    form, small_network, opened, viewer, click, finished, qtbot
 ):
     click(form, "segment.run")
-    finished()
-    threads, names = threading.active_count(), [x.name for x in viewer.layers]
-    rng = np.random.default_rng(0)
-    for pause in rng.uniform(0, 30, 25):
+    finished(300)
+    qtbot.wait(500)  # volumes are counted beside
+    process, count = psutil.Process(), len(viewer.layers)
+    before = process.num_threads(), threading.active_count()
+    cancelled = 0
+    for pause in np.random.default_rng(0).uniform(0, 40, 100):
         click(form, "segment.run")
         qtbot.wait(int(pause))
         if worker.running() is not None:
             click(form, "segment.cancel")
-            finished(1)
-            assert [x.name for x in viewer.layers] == names
-        names = [x.name for x in viewer.layers]
+            finished(60)
+            cancelled += viewer.layers[-1].name == "heart · s"
+        while len(viewer.layers) > count:  # it was quicker
+            viewer.layers.pop()
         assert form.bar.run.isEnabled()
+    assert cancelled > 50
     assert QThreadPool.globalInstance().activeThreadCount() == 0
-    assert threading.active_count() <= threads + 1
+    # a pool may hand the next job to a second thread before the first is back in it
+    assert process.num_threads() <= before[0] + 1
+    assert threading.active_count() <= before[1] + 1
 
 
 @pytest.mark.parametrize(
@@ -315,37 +345,35 @@ def test_f84_the_result_lies_on_a_scan_that_the_user_moved_or_turned(
         )
 
 
-def longest_gap(qtbot, until):
-    """Longest time in ms between beats of a timer of 10 ms."""
-    beats = [time.monotonic()]
-    timer = QTimer()
-    timer.timeout.connect(lambda: beats.append(time.monotonic()))
-    timer.start(10)
-    until()
-    timer.stop()
-    return 1000 * float(np.max(np.diff(beats)))
-
-
-def test_f85_the_window_answers_while_a_job_runs(
-    form, opened, click, finished, monkeypatch, qtbot
+@pytest.mark.timeout(900)
+def test_f85_no_step_of_a_job_holds_the_window_up(
+    teach, small_network, viewer, dock, click, finished, qtbot
 ):
-    def busy(*_, **__):
-        for at in range(40):
-            np.linalg.svd(np.ones((120, 120)))
-            yield Progress(at, 40, "working")
-        raise core.HydraSegError("No result.", "None is needed.")
+    """Count the main thread's own processor time: other processes do not change it."""
+    segment = dock(SegmentWidget)
+    click(segment, "segment.run")
+    finished(300)  # what only the first job does: torch is loaded
 
-    monkeypatch.setitem(vars(core), "segment", busy)
-    monkeypatch.setattr(jobbar, "show_error", lambda words: None)
-    gaps = []
-    for _ in range(3):  # of a machine that is busy with other work: the best of three
-        idle = longest_gap(qtbot, lambda: qtbot.wait(500))
+    def add_by_hand():
+        data, attributes, _ = viewer.layers[-1].as_layer_data_tuple()
+        viewer.add_labels(data.copy(), **attributes)
+        qtbot.wait(300)
 
-        def work():
-            click(form, "segment.run")
-            finished()
+    def work():
+        click(segment, "segment.run")
+        finished(300)
+        labels = viewer.layers["my labels · s"]
+        teach.annotation.labels.choose(labels)
+        click(teach, "finetune.run")
+        for at in range(20):
+            labels.paint((3, at, at), 1)
+            qtbot.wait(10)
+        finished(300)
 
-        gaps.append((longest_gap(qtbot, work), max(150, idle + 50)))
-        if gaps[-1][0] < gaps[-1][1]:
-            return
-    pytest.fail(f"gaps and what is allowed, ms: {gaps}")
+    teach.epochs.setValue(2)
+    with Heart() as idle:
+        add_by_hand()
+    with Heart() as busy:
+        work()
+    allowed = max(150, idle.busiest().cpu_ms + 50)
+    assert busy.busiest().cpu_ms < allowed, busy.busiest()
