@@ -82,7 +82,7 @@ FLOORS = """
 1   core/_model_card
 1   core/networks > core/networks/* > core/networks/_*
     > core/networks/_blocks, core/networks/_depthwise
-0   core/types
+0   core/types > core/_results > core/_model, core/_scan, core/_steps
 0   core/palette
 0   core/errors
 0   version
