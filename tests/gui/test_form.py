@@ -92,9 +92,8 @@ def test_the_environment_wins_over_the_preferences(said, own_models):
     assert os.environ["HYDRASEG_WEIGHTS"] == str(own_models)
 
 
-def test_a_long_name_is_shortened_in_its_middle_and_whole_in_its_tip(viewer, qtbot):
-    box = LayerBox(viewer, "image")
-    qtbot.addWidget(box)
+def test_a_long_name_is_shortened_in_its_middle_and_whole_in_its_tip(dock, viewer):
+    box = dock(lambda viewer: LayerBox(viewer, "image"))
     name = "patient of the second cohort · candidate of the third round"
     viewer.add_image(np.zeros((4, 4)), name=name)
     box.resize(140, 24)
