@@ -185,16 +185,16 @@ def test_the_witness_points_at_the_slices_that_differ():
     assert (found[12:15] > 0).all()
 
 
-def test_sixty_four_scans_of_sixteen_slices_are_compared_in_under_two_seconds():
+def test_sixty_four_scans_of_sixteen_slices_are_compared_in_two_seconds_of_work():
     rng = np.random.default_rng(0)
     scans = [
         {str(i): rng.normal(size=(16, d)) for i, d in enumerate((32, 48, 80, 224, 640))}
         for _ in range(65)
     ]
     reference = reference_features(scans[:64])
-    begin = time.perf_counter()
+    begin = time.process_time()
     judge(reference, reference_features(scans[64:]))
-    assert time.perf_counter() - begin < 2
+    assert time.process_time() - begin < 2
 
 
 # --- causes and advice
@@ -253,7 +253,7 @@ def test_a_blank_scan_has_a_fingerprint_without_contrast():
 def test_causes_are_what_lies_outside_in_plain_words():
     usual = usual_ranges([{"slice_spacing_mm": mm} for mm in (0.8, 1.0, 2.0, 3.0)])
     (cause,) = outside({"slice_spacing_mm": 9.0, "sharpness": 2.0}, usual)
-    assert cause["scan"] == 9.0
+    assert (cause["scan"], cause["unit"]) == (9.0, "mm")
     assert "distance between slices is 9.00 mm, more than" in cause["text"]
     assert outside({"slice_spacing_mm": 1.5}, usual) == []
 
@@ -267,11 +267,18 @@ def test_causes_are_what_lies_outside_in_plain_words():
         ([99, 99, 99], None),
     ],
 )
-def test_advice_freezes_up_to_the_deepest_level_that_looks_alike(percentiles, depth):
+def test_the_profile_speaks_for_the_deepest_level_that_looks_alike(percentiles, depth):
     found = advise("different", head="heart", percentiles=percentiles)
-    assert found["depth"] == depth
+    assert found["by_profile"] == depth
     assert found["init"] == "heart"
     assert "does not prove" in found["text"]
+
+
+def test_what_is_advised_is_the_default_as_nothing_was_shown_to_beat_it():
+    for verdict in ("different", "borderline", "similar", "cannot-judge"):
+        found = advise(verdict, head="heart", percentiles=[60, 90, 99])
+        assert (found["donor"], found["depth"]) == ("auto", None)
+        assert "whole encoder frozen" in found["text"]
 
 
 # --- the verb, with made-up features: what a slice's grey values say

@@ -67,8 +67,12 @@ def reported(verbs, monkeypatch):
         report = yield from played(volumes, checkpoint, **options)
         ring = [(math.cos(i), math.sin(i)) for i in range(20)]
         picture = {"method": "PCA", "reference": ring, "scans": [(9.0, 0.0)]}
+        cause = {"name": "pixel size", "unit": "mm", "scan": 1.0}
+        cause |= {"reference_low": 1.5, "reference_high": 1.5}
         depths = ({"depth": 1, "mmd2": 0.3, "novelty": 2.5, "percentile": 100.0},)
-        return replace(report, picture=picture, by_depth=depths, basis={"model": "toy"})
+        report = replace(report, picture=picture, by_depth=depths, causes=(cause,))
+        advice = {**report.advice, "donor": "cord"}
+        return replace(report, basis={"model": "toy"}, advice=advice)
 
     monkeypatch.setitem(vars(core), "shift", richer)
 
@@ -82,6 +86,14 @@ def test_the_scan_is_marked_among_the_training_scans(reported, shown, control):
     assert control(shown, "shift.depths").item(0, 2).text() == "2.5"
 
 
+def test_a_cause_has_its_unit_and_one_usual_value_where_all_have_it(
+    reported, shown, control
+):
+    causes = control(shown, "shift.causes")
+    words = [causes.item(0, column).text() for column in range(3)]
+    assert words == ["pixel size (mm)", "1", "1.5"]
+
+
 def test_the_advice_sets_up_fine_tuning(reported, opened, dock, click, finished):
     panel = dock(Panel)
     panel.open_step("shift")
@@ -92,7 +104,7 @@ def test_the_advice_sets_up_fine_tuning(reported, opened, dock, click, finished)
     assert panel.steps["finetune"].isVisibleTo(panel)
     assert step.annotation.image.layer().name == opened.name
     assert step.choice.head_name() == "heart"
-    assert step.advised == {"init": "heart", "depth": 5}
+    assert step.advised == {"init": "cord", "depth": 5}
     assert "first 5 encoder levels stay frozen" in step.plan.text()
 
 

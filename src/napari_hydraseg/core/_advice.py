@@ -28,38 +28,41 @@ def advise(
     Returns
     -------
     dict
-        ``init``: the head to start from; ``depth``: how many encoder levels to freeze,
-        counted from the finest, None for all of them; ``text``: the same in words.
+        What is advised: ``init``, the nearest head, which goes on learning, ``donor``,
+        where a new head starts, and ``depth``, how many encoder levels to freeze,
+        counted from the finest, None for all of them; ``text``: the same in words;
+        ``by_profile``: the depth that the profile speaks for, None for all.
 
     Notes
     -----
     A frozen level is right as long as what it computes for the new scan looks as it
-    does for the training scans. The deepest such level bounds the frozen part; if it is
-    the last one, shallow differences have been absorbed on the way. If there is none,
-    no depth stands out, and the default stays: all frozen. A rule of thumb.
+    does for the training scans. The deepest such level would bound the frozen part; if
+    it is the last one, shallow differences have been absorbed on the way; if there is
+    none, no depth stands out. As long as fine-tuning by this rule has not been shown to
+    be at least as good as the default (``experiments/advice.py``), the default is what
+    is advised: the whole encoder frozen, a new head started from the one that fits the
+    painted slices best.
     """
     levels = len(percentiles)
     alike = [i for i, value in enumerate(percentiles) if value <= INSIDE]
     frozen = max(alike) + 1 if alike else levels
+    advice: dict[str, Any] = {
+        "init": head,
+        "donor": "auto",
+        "depth": None,
+        "by_profile": None if frozen == levels or verdict == "similar" else frozen,
+    }
+    start = f"start from the head {head} and keep the whole encoder frozen"
     if verdict == "cannot-judge" or levels == 0:
         text = (
-            f"There are too few reference scans to say anything. To adapt the model, "
-            f"start from the head {head} with the whole encoder frozen, which is the "
-            f"default. {NO_PROOF}"
+            "There are too few reference scans to say anything. To adapt the model, "
+            f"{start}, which is the default."
         )
-        return {"init": head, "depth": None, "text": text}
-    depth = None if frozen == levels or verdict == "similar" else frozen
-    if depth is None:
-        freeze = "keep the whole encoder frozen"
-        if not alike:
-            freeze += " (the default: no level of it speaks for another depth)"
-    else:
-        freeze = f"freeze the first {depth} of {levels} encoder levels"
+        return advice | {"by_profile": None, "text": f"{text} {NO_PROOF}"}
     if verdict == "similar":
         opening = "Nothing in particular to do. If the mask needs correction,"
     else:
         opening = (
             "Check the mask slice by slice. Correct 3 to 5 slices, then fine-tune:"
         )
-    text = f"{opening} start from the head {head} and {freeze}. {NO_PROOF}"
-    return {"init": head, "depth": depth, "text": text}
+    return advice | {"text": f"{opening} {start} (the default). {NO_PROOF}"}

@@ -92,7 +92,7 @@ def outside(
     Returns
     -------
     list of dict
-        ``{"name", "scan", "reference_low", "reference_high", "text"}``.
+        ``{"name", "scan", "unit", "reference_low", "reference_high", "text"}``.
     """
     rows = []
     for quantity, (low, high) in usual.items():
@@ -178,6 +178,7 @@ def _row(quantity: str, value: float, low: float, high: float) -> dict[str, Any]
     return {
         "name": name,
         "scan": float(value),
+        "unit": unit.strip(),
         "reference_low": float(low),
         "reference_high": float(high),
         "text": f"The {name} is {value:.{decimals}f}{unit}, {side} than in the "

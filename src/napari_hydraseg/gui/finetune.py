@@ -166,7 +166,8 @@ class FinetuneWidget(QWidget):
         Parameters
         ----------
         advice : mapping
-            ``ShiftReport.advice``: ``init``, the head to start from, and ``depth``.
+            ``ShiftReport.advice``: ``init``, the head to go on with, ``donor``, where
+            a new one starts, and ``depth``, how many encoder levels stay frozen.
         image : napari layer
             The scan.
         model : str
@@ -174,15 +175,16 @@ class FinetuneWidget(QWidget):
         """
         self.annotation.image.choose(image)
         self.choice.model.refresh(choose=model)
-        donor, depth = str(advice["init"]), advice.get("depth")
-        self.choice.head.setEditText(donor)
+        donor, depth = str(advice.get("donor", "auto")), advice.get("depth")
+        self.choice.head.setEditText(str(advice["init"]))
         self.advised = {"init": donor, "depth": depth}
         frozen = (
             f"the first {depth} encoder levels stay" if depth else "the encoder stays"
         )
+        start = "the one that fits best" if donor == "auto" else donor
         self.plan.setText(
-            f"As the shift report advises: the head {donor} goes on learning, or a new "
-            f"one (type its name) starts from it; {frozen} frozen."
+            f"As the shift report advises: the head {advice['init']} goes on learning, "
+            f"or a new one (type its name) starts from {start}; {frozen} frozen."
         )
         self.plan.show()
 

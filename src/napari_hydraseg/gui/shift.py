@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -191,7 +191,9 @@ class ShiftWidget(QWidget):
                 (
                     line["depth"],
                     number(line["mmd2"]),
-                    number(line.get("novelty"), 2),
+                    number(
+                        line.get("novelty"), 2 if line.get("novelty", 0) < 10 else 0
+                    ),
                     number(line["percentile"], 0),
                 )
                 for line in report.by_depth
@@ -201,18 +203,7 @@ class ShiftWidget(QWidget):
             [(int(s["slice"]), float(s["witness"])) for s in report.per_slice]
         )
         self.points.show_picture(report.picture)
-        fill(
-            self.causes,
-            [
-                (
-                    cause["name"],
-                    number(cause["scan"]),
-                    f"{number(cause['reference_low'])} to "
-                    f"{number(cause['reference_high'])}",
-                )
-                for cause in report.causes
-            ],
-        )
+        fill(self.causes, [_cause(cause) for cause in report.causes])
         self.advice.setText(str(report.advice.get("text", "")))
         self.done.emit()
 
@@ -244,3 +235,14 @@ class ShiftWidget(QWidget):
                 self.bar.complain(error)
             else:
                 self.bar.say(f"Saved as {Path(path).name}.")
+
+
+def _cause(cause: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What differs with its unit, here, and where the training scans lie."""
+    unit = f" ({cause['unit']})" if cause.get("unit") else ""
+    ends = [number(cause[end]) for end in ("reference_low", "reference_high")]
+    return (
+        f"{cause['name']}{unit}",
+        number(cause["scan"]),
+        " to ".join(dict.fromkeys(ends)),
+    )
