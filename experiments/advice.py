@@ -5,12 +5,12 @@
 
 Each case is data that the model never saw, with a real shift (another sequence, another
 organ) or a made one (`shift_tables.CHANGES`). The report is asked about the scans to
-learn from. Then a new head learns from a few of their slices: as advised (the head to
-start from, how many encoder levels to freeze), and by the fixed default (start chosen
-by the painted slices, the whole encoder frozen). Both learn from the same slices for
-equally many passes and are tested on the same scans of other persons. The last line
-says what the rule for shipping asks: is the mean over cases of advised minus default,
-with its 95 % interval over cases, not below 0?
+learn from. Then a new head learns from a few of their slices: as its depth profile has
+it (start from the nearest head, freeze up to the deepest level that looks alike), and
+by the fixed default (start chosen by the painted slices, the whole encoder frozen).
+Both learn from the same slices for equally many passes and are tested on the same scans
+of other persons. The last line says what the rule for shipping asks: is the mean over
+cases of advised minus default, with its 95 % interval over cases, not below 0?
 """
 
 from __future__ import annotations
@@ -153,7 +153,7 @@ def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
         begun = time.monotonic()
         learn, test = sides(CASES[name], asked.data, asked.scans)
         report = core.finish(core.shift([volume for volume, _ in learn], model))
-        init, depth = str(report.advice["init"]), report.advice["depth"]
+        init, depth = str(report.advice["init"]), report.advice["by_profile"]
         arms = {
             "default": race(model, learn, test, asked, init="auto", depth=None),
             "advised": race(model, learn, test, asked, init=init, depth=depth),
