@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from napari_hydraseg import core
+from napari_hydraseg.core import _engine
 from napari_hydraseg.core.suggestion import (
     SliceLook,
     look_at_slices,
@@ -101,10 +102,11 @@ def test_slices_are_counted_in_the_plane_of_the_scan(odd, tiny_checkpoint):
     assert look.distance[0].argmax() == 3
 
 
-def test_the_first_sign_comes_before_the_last_slice(odd, tiny_checkpoint):
+def test_there_is_a_sign_after_each_batch_of_slices(odd, tiny_checkpoint, monkeypatch):
+    monkeypatch.setitem(_engine.BATCH_PIXELS, "cpu", 2 * 40 * 48)
     signs = []
     core.finish(look_at_slices(odd, tiny_checkpoint, head="blob"), signs.append)
-    assert signs[-1].done == signs[-1].total == 5
+    assert [(sign.done, sign.total) for sign in signs] == [(2, 5), (4, 5), (5, 5)]
 
 
 def test_a_volumetric_model_is_asked_by_blocks_and_counts_slices(odd):
