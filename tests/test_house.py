@@ -75,6 +75,7 @@ FLOORS = """
     > core/io/_dicom_headers
     > core/io/_dicom_open > core/io/_* > core/io/_voxels
     > core/io/_stream > core/io/_limits > core/io/frame > core/io/atomic
+    > core/io/_names
 1   core/grid > core/_hounsfield, core/_frame, core/_foreground
 1   core/disagreement, core/metrics > core/_matching, core/_surfaces > core/_overlap
 1   core/_mmd, core/_exchange > core/_relabel, core/_centred > core/_kernels

@@ -10,7 +10,7 @@ from pathlib import Path
 from ..errors import MixedSeries, NotAVolume
 from ._dicom_headers import Header, headers_in, read_header
 from ._dicom_open import quiet
-from ._stream import short_name
+from ._names import short_name
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from ..errors import (
 )
 from ._dicom_open import named, opened, quiet, sniff
 from ._dicom_quick import DEFLATED, AtPixels, Known, Parsed, quick_header
-from ._stream import short_name
+from ._names import short_name
 
 MAX_FILES = 100_000
 DIRECTORY = "1.2.840.10008.1.3.10"

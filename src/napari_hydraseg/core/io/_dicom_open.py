@@ -15,8 +15,8 @@ from typing import Any, BinaryIO
 
 from ..errors import HydraSegError, TruncatedFile, VolumeReadError, VolumeTooLarge
 from ._dicom_quick import DEFLATED, AtPixels
+from ._names import short_name
 from ._sniff import is_bare_dicom
-from ._stream import short_name
 
 MAX_BYTES = 2**33  # of one file after unpacking: as many voxels as may be, in int32
 UNASKED = 2**27  # bytes that are unpacked before the header is asked how many there are

@@ -22,6 +22,7 @@ from isal.igzip_lib import IsalError
 
 from ..errors import NotAVolume, TruncatedFile
 from ._limits import MOST_PACKED
+from ._names import short_name
 
 HEAD = 1024  # every format that we know tells itself by then
 AFTER_THE_LAST_VOXEL = 2**20  # notes of the program that wrote it, never more
@@ -30,14 +31,6 @@ _BLOCK = 2**18
 # the types of isal call its error an instance
 _DAMAGED = (gzip.BadGzipFile, zlib.error, cast(type[Exception], IsalError))
 _AGAIN = "Copy or export the scan again."
-
-
-def short_name(path: Path) -> str:
-    """Name of a file, fit for one line of a message: no folder, at most 60 letters."""
-    name = path.name
-    if not name.isprintable():  # nor is what stands for bytes that are no text
-        name = "".join(c if c.isprintable() else "?" for c in name)
-    return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
 
 
 class ScanFile:

@@ -16,7 +16,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from napari_hydraseg.core.errors import NoSpace, NotWritable, SaveError, WouldOverwrite
+from ..errors import NoSpace, NotWritable, SaveError, WouldOverwrite
+from ._names import short_name
 
 PREFIX, SUFFIX = ".hs-", ".tmp"
 _FULL = {errno.ENOSPC, errno.EFBIG, getattr(errno, "EDQUOT", errno.ENOSPC)}
@@ -134,26 +135,27 @@ def _checked(path: str | os.PathLike[str], *, overwrite: bool) -> Path:
     target = Path(os.path.realpath(path))
     if target.is_symlink():  # what is left of links that lead in a circle
         raise NotWritable(
-            f"{_short(target)} is a link that leads nowhere.", "Choose another name."
+            f"{short_name(target)} is a link that leads nowhere.",
+            "Choose another name.",
         )
     if target.is_dir():
         raise NotWritable(
-            f"A file name was wanted, {_short(target)} is a folder.",
+            f"A file name was wanted, {short_name(target)} is a folder.",
             "Name a file in it.",
         )
     if target.exists():
         if not overwrite:
             raise WouldOverwrite(
-                f"{_short(target)} is there already.",
+                f"{short_name(target)} is there already.",
                 "Choose another name, or allow overwriting.",
             )
         if not os.access(target, os.W_OK):
             raise NotWritable(
-                f"{_short(target)} is write-protected.", "Choose another name."
+                f"{short_name(target)} is write-protected.", "Choose another name."
             )
     elif not target.parent.is_dir():
         raise NotWritable(
-            f"The folder for {_short(target)} does not exist.", "Make it first."
+            f"The folder for {short_name(target)} does not exist.", "Make it first."
         )
     return target
 
@@ -163,7 +165,7 @@ def _translated(target: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        name, reason = _short(target), error.strerror or type(error).__name__
+        name, reason = short_name(target), error.strerror or type(error).__name__
         if error.errno in _FULL:
             raise NoSpace(
                 f"{name} could not be saved: the disk is full.",
@@ -176,14 +178,6 @@ def _translated(target: Path) -> Iterator[None]:
         raise SaveError(
             f"{name} could not be saved: {reason}.", "Save to another disk."
         ) from error
-
-
-def _short(path: Path) -> str:
-    # Messages stay on one line of at most 200 characters, are text whatever bytes the
-    # name consists of, and show no full path.
-    name = path.name.encode("utf-8", "replace").decode("utf-8")
-    name = "".join(c if c.isprintable() else "?" for c in name)
-    return name if len(name) <= 60 else f"{name[:40]}...{name[-17:]}"
 
 
 def _sync_folder(folder: Path) -> None:

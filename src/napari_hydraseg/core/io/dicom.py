@@ -22,7 +22,7 @@ from ._dicom_open import is_dicom, opened, quiet
 from ._dicom_picture import picture
 from ._dicom_pixels import fill, same_pixels
 from ._dicom_sort import Stack, check_geometry, stack
-from ._stream import short_name
+from ._names import short_name
 
 __all__ = ["Series", "is_dicom", "read_series", "series_in", "sources_of"]
 

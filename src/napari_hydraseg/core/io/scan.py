@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from ..errors import NotAVolume
 from ..types import SourceGrid, Volume
 from . import dicom, frame, images, itk, mgz, nifti
+from ._names import short_name
 from ._sniff import kind_of, looks_like
-from ._stream import ScanFile, short_name
+from ._stream import ScanFile
 from ._voxels import Layout, grid_shape, read_voxels, replace_non_finite
 
 USUAL_MM = (1e-3, 100.0)  # from microscopes to the slice gap of a scout
