@@ -22,6 +22,7 @@ import re
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -88,17 +89,23 @@ CASES = {
 }
 
 
-def sides(case: Case, data: Path, limit: int) -> tuple[list[Pair], list[Pair]]:
-    """Scans to learn from, and scans of other persons to test on; `limit` of each."""
+def sides(
+    case: Case, data: Path, limit: int, slices: int
+) -> tuple[list[Pair], list[Pair]]:
+    """Scans to learn from, and `limit` scans of other persons to test on."""
     split = json.loads((data / case.folder / "split.json").read_text())
     learn = [person for name in case.learn for person in split[name]]
     test = [person for name in case.test for person in split[name]]
     if case.learn == case.test:
         learn, test = learn[::2], test[1::2]
-    return (
-        list(pairs(case, data, learn))[:limit],
-        list(pairs(case, data, test))[:limit],
-    )
+    shown, painted = [], 0
+    for volume, truth in pairs(case, data, learn):
+        shown.append((volume, truth))
+        stack = np.moveaxis(truth.labels, volume.plane_axis, 0)
+        painted += int(stack.any(axis=(1, 2)).sum())
+        if len(shown) >= limit and painted >= 3 * slices:  # draws must differ
+            break
+    return shown, list(islice(pairs(case, data, test), limit))
 
 
 def pairs(case: Case, data: Path, persons: list[str]) -> Iterator[Pair]:
@@ -151,7 +158,7 @@ def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
     model = core.get_model(asked.model)
     for name in asked.case or CASES:
         begun = time.monotonic()
-        learn, test = sides(CASES[name], asked.data, asked.scans)
+        learn, test = sides(CASES[name], asked.data, asked.scans, asked.slices)
         report = core.finish(core.shift([volume for volume, _ in learn], model))
         init, depth = str(report.advice["init"]), report.advice["by_profile"]
         arms = {

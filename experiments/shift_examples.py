@@ -150,7 +150,7 @@ def picture(scans: list[Scan], title: str, credit: str) -> mpl.figure.Figure:
     axis.legend(fontsize=8, frameon=False)
     heat(right, names, table)
     drawn.suptitle(title)
-    drawn.text(0.005, 0.005, credit, va="bottom", fontsize=6, color="#666")
+    drawn.text(0.345, 0.005, credit, va="bottom", fontsize=6, color="#666")
     return drawn
 
 

@@ -124,10 +124,19 @@ def half(volume: Volume, strength: float) -> Volume:
 
 
 def swap(volume: Volume, strength: float) -> Volume:
-    """Mix the scan with its negative: at strength 1 dark is bright."""
-    return _data(
-        volume, lambda g: (1 - strength) * g + strength * (g.max() + g.min() - g)
-    )
+    """Fold the grey scale: what was brightest becomes dark, at strength 1 from half on.
+
+    A mixture with the negative would be grey in its middle, and a low contrast is no
+    change where grey values are standardised.
+    """
+    fold = 1 - strength / 2
+
+    def folded(grey: np.ndarray) -> np.ndarray:
+        low, high = np.percentile(grey, [0.5, 99.5])
+        inside = np.clip((grey - low) / max(high - low, 1e-6), 0, 1)
+        return low + (high - low) * np.minimum(inside, 2 * fold - inside)
+
+    return _data(volume, folded)
 
 
 CHANGES: dict[str, Change] = {
