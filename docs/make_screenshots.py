@@ -97,7 +97,7 @@ def paint(window: Window, truth: np.ndarray, slices: list[int]) -> None:
             labels.data_setitem((np.full_like(rows, z), rows, columns), int(label))
         window.viewer.dims.set_current_step(0, z)
         if z in slices[:2]:
-            window.frame("Paint a few slices, far apart. The strip keeps count", 4)
+            window.frame("Paint a few slices, far apart. The strip keeps count", 5)
     window.viewer.dims.set_current_step(0, slices[len(slices) // 2])
     window.settle(0.5)
 
@@ -139,7 +139,7 @@ def evaluate(window: Window, head: str) -> None:
     window.click("evaluate.worst")
     window.finished()
     window.picture("evaluate")
-    window.frame("Where it is wrong: missed in blue, too much in orange", 7)
+    window.frame("Where it is wrong: missed in blue, too much in orange", 9)
 
 
 def tell(window: Window, *, epochs: int) -> None:

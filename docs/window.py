@@ -82,7 +82,7 @@ class Window:
         Image.fromarray(pixels).save(self.folder / f"{name}.png", optimize=True)
         print(self.folder / f"{name}.png", pixels.shape)
 
-    def frame(self, caption: str, seconds: float = 5) -> None:
+    def frame(self, caption: str, seconds: float = 7) -> None:
         """Add what the window shows to the walk-through, if one is wanted."""
         if not self.walking:
             return

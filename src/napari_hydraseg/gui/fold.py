@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from qtpy.QtGui import QIcon
+from qtpy.QtCore import Qt
+from qtpy.QtGui import QIcon, QPixmap
 from superqt import QCollapsible
 
 _NO_LIMIT = 16_777_215  # Qt's own largest height of a widget
@@ -26,8 +27,10 @@ class Fold(QCollapsible):
     def __init__(self, title: str) -> None:
         super().__init__(title)
         self._title = title
-        for setter in (self.setExpandedIcon, self.setCollapsedIcon):
-            setter(QIcon())
+        nothing = QPixmap(1, 1)
+        nothing.fill(Qt.GlobalColor.transparent)
+        self.setExpandedIcon(QIcon(nothing))
+        self.setCollapsedIcon(QIcon(nothing))
         self.setText(f"▸  {title}")
         self.toggleButton().setAccessibleName(title)
         self.toggleButton().setToolTip(f"Show or hide: {title}")

@@ -46,11 +46,13 @@ class HeadList(QListWidget):
         )
 
     def tick(self, wanted: Collection[str]) -> None:
-        """Tick these heads and no others, without telling anybody."""
+        """Tick these heads and no others, without telling anybody; show the first."""
         self.blockSignals(True)
-        for row in range(self.count()):
+        for row in reversed(range(self.count())):
             item = self.item(row)
             ticked = item.data(Qt.ItemDataRole.UserRole) in wanted
             state = Qt.CheckState.Checked if ticked else Qt.CheckState.Unchecked
             item.setCheckState(state)
+            if ticked:
+                self.scrollToItem(item)
         self.blockSignals(False)
