@@ -90,13 +90,16 @@ class Heart:
         while not self._over.wait(0.01):
             if time.monotonic() - self._last[0] > _LONG:
                 frame = sys._current_frames().get(self._main)
-                if frame is not None:
-                    self._where = told(frame)
+                self._where = told(frame) if frame is not None else ""
+                del frame  # it keeps alive what its function has, such as a painter
 
 
 def told(frame: FrameType) -> str:
     """Name the innermost function of a stack, and the innermost of ours."""
-    stack = traceback.extract_stack(frame)
+    stack = traceback.StackSummary.extract(
+        traceback.walk_stack(frame), lookup_lines=False
+    )
+    stack.reverse()  # outermost first
     ours = [line for line in stack if _OURS in line.filename]
     names = [_name(line) for line in (*ours[-1:], stack[-1])]
     return " > ".join(dict.fromkeys(names))
