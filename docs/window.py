@@ -23,7 +23,7 @@ from napari_hydraseg.gui.panel import Panel
 
 _WALK = (1000, 625)  # pixels of the walk-through
 _BAND = 40  # pixels of its caption
-_COLOURS = 96  # grey values, six of labels, and the theme's: enough
+_COLOURS = 160  # grey values, those of labels, and the theme's: enough
 
 
 @dataclass
@@ -97,7 +97,12 @@ class Window:
     def save_walk(self, path: Path) -> None:
         """Write the walk-through as an animation."""
         first, *others = (
-            frame.quantize(_COLOURS, dither=Image.Dither.NONE)
+            # by coverage: the few voxels of a label must keep their colour
+            frame.quantize(
+                _COLOURS,
+                method=Image.Quantize.MAXCOVERAGE,
+                dither=Image.Dither.NONE,
+            )
             for frame, _ in self.frames
         )
         first.save(
