@@ -1,10 +1,15 @@
 """Files to nouns and back.
 
-Everything that knows about (x, y, z) order, RAS or LPS is in this package.
+Everything that knows about (x, y, z) order, RAS or LPS is in this package. What reads
+scans is imported when it is used: who only saves a model or a draft needs none of it.
 """
 
-from .labels import load_segmentation, names_path, save_segmentation
-from .volumes import load_volume, scans_in
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .labels import load_segmentation, names_path, save_segmentation
+    from .volumes import load_volume, scans_in
 
 __all__ = [
     "load_segmentation",
@@ -13,3 +18,14 @@ __all__ = [
     "save_segmentation",
     "scans_in",
 ]
+
+_LABELS = {"load_segmentation", "names_path", "save_segmentation"}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    room = "labels" if name in _LABELS else "volumes"
+    value = getattr(import_module(f"{__name__}.{room}"), name)
+    globals()[name] = value
+    return value
