@@ -109,6 +109,7 @@ def test_a_cleaned_slice_of_a_model_does_not_count_as_yours(
     assert not predicted.data[4].any()
     assert form.annotation.annotated() == []
     predicted.data[2, 0, 0] = 1
+    predicted.refresh()
     assert form.annotation.annotated() == [2]
 
 

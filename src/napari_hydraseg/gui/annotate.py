@@ -127,6 +127,7 @@ class AnnotateBox(QWidget):
         self._add(noun, f"corrected · {source.name}", source)
         proposals.carry(source, self.labels.layer())
         source.visible = False
+        self.changed.emit()  # what is carried over is not the user's
 
     def toggle_done(self) -> None:
         """Vouch for the slice that is shown, or take that back."""
