@@ -58,7 +58,7 @@ FLOORS = """
     core/_advice, core/_calibration, core/_fingerprint
     > core/_reference, core/_novelty
 2   core/_levels
-2   core/convert > core/_convert_* > core/_foreign
+2   core/convert > core/_convert_* > core/_foreign > core/_published
 2   core/lineage > core/models > core/checkpoint
 2   core/training > core/augment > core/losses
 2   core/_record, core/_weighting

@@ -108,6 +108,16 @@ def test_the_advice_sets_up_fine_tuning(reported, opened, dock, click, finished)
     assert "first 5 encoder levels stay frozen" in step.plan.text()
 
 
+def test_a_dock_of_its_own_opens_fine_tune_beside_it(
+    reported, shown, opened, viewer, click
+):
+    click(shown, "shift.teach")
+    name = next(n for n in viewer.window.dock_widgets if n.startswith("Fine-tune"))
+    step = viewer.window.dock_widgets[name]
+    assert step.annotation.image.layer().name == opened.name
+    assert step.advised["init"] == "cord"
+
+
 def test_before_a_report_there_is_nothing_to_set_up(form, opened, control):
     assert not control(form, "shift.teach").isEnabled()
 

@@ -8,20 +8,10 @@ from pathlib import Path
 import click
 
 from napari_hydraseg import core
+from napari_hydraseg.core._published import KINDS
 
 from .scans import FILE, INPUT, keep_apart
 from .session import command, emit, overwrite_option, remark
-
-# as core.convert.KINDS, whose import needs torch: --help must not
-KINDS = (
-    "hydranet",
-    "sct-gm",
-    "keras-unet",
-    "quicknat",
-    "quickfcn",
-    "softquickfcn",
-    "resultnet",
-)
 
 
 @command("convert")

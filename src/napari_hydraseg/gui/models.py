@@ -16,6 +16,7 @@ from qtpy.QtWidgets import (
 )
 
 from napari_hydraseg import core
+from napari_hydraseg.core._published import KINDS
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import Progress, Steps
 
@@ -26,16 +27,6 @@ from .jobbar import JobBar
 from .library import adopt, card_text, library
 
 SUFFIX = ".safetensors"
-# as core.convert.KINDS, whose import needs torch: opening the dock must not
-KINDS = (
-    "hydranet",
-    "sct-gm",
-    "keras-unet",
-    "quicknat",
-    "quickfcn",
-    "softquickfcn",
-    "resultnet",
-)
 _OURS = f"Models (*{SUFFIX})"
 _FILES = (
     f"Models and published weights (*{SUFFIX} *.pt *.pth *.h5 *.hdf5);;All files (*)"

@@ -39,8 +39,14 @@ class ShiftWidget(QWidget):
         self.viewer = napari_viewer
         self.report: ShiftReport | None = None
         self.open_finetune: Callable[[], Any] = self._dock_finetune
+        self._make_controls()
+        self._make_results()
+        self._lay_out()
+        self._connect()
+
+    def _make_controls(self) -> None:
         self.image = named(
-            LayerBox(napari_viewer, "image"),
+            LayerBox(self.viewer, "image"),
             "shift.image",
             label="Scan",
             tip="The scan to compare",
@@ -60,6 +66,8 @@ class ShiftWidget(QWidget):
         self.bar = JobBar(
             "shift", "Compare", tip="Compare the scan with the training scans"
         )
+
+    def _make_results(self) -> None:
         self.verdict = text(name="shift.verdict", label="Verdict")
         self.depths = table(
             "shift.depths",
@@ -94,8 +102,6 @@ class ShiftWidget(QWidget):
         self.save = button(
             "Save report…", "shift.save", "Write one HTML page", self._save
         )
-        self._lay_out()
-        self._connect()
 
     def _lay_out(self) -> None:
         column = scrolling(self)
