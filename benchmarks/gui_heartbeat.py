@@ -54,6 +54,9 @@ viewer.close()
 """
 
 
+FIRST = "no job, first layer of a session"  # measured in a fresh process
+
+
 class Bench:
     """A window, a hand, and what was measured."""
 
@@ -115,6 +118,22 @@ class Bench:
         self.panel.steps["load"].modality.show_modality(self.given.modality)
         self.panel.steps["load"].open_paths([Path(self.given.scan)])
         self.rest()
+
+    def add_labels(self) -> None:
+        """Add labels as a segmentation does, but without a job."""
+        import numpy as np
+
+        from napari_hydraseg.core.types import Segmentation
+        from napari_hydraseg.gui import layers, nouns, view
+
+        volume = nouns.volume_of(self.viewer.layers[0])
+        painted = np.zeros(volume.shape, np.uint8)
+        painted[tuple(slice(n // 3, 2 * n // 3) for n in volume.shape)] = 1
+        noun = Segmentation(
+            painted, volume.affine, plane=volume.plane, grid=volume.grid
+        )
+        view.add(self.viewer, [layers.labels_layer(noun, name="a block")])
+        self.settle()
 
     def segment(self) -> None:
         """Segment the scan with one head."""
@@ -220,7 +239,7 @@ def story(bench: Bench) -> dict[str, Any]:
 def judged(phases: dict[str, Any]) -> dict[str, Any]:
     """Compare each phase with a job with what the same takes without one."""
     beside = {
-        "segmenting, first": ("no job", "no job, a layer added"),
+        "segmenting, first": ("no job", FIRST),
         "segmenting": ("no job", "no job, a layer added"),
         "learning": ("no job",),
         "learning, painting": ("no job", "no job, painting"),
@@ -251,6 +270,19 @@ def open_dock(times: int = 3) -> dict[str, Any]:
     }
 
 
+def first_layer(given: argparse.Namespace) -> dict[str, Any]:
+    """Add the first labels layer of a fresh process, with no job."""
+    options = ["--scan", given.scan, "--modality", given.modality, "--first-layer"]
+    done = subprocess.run(
+        [sys.executable, __file__, *options],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
 def keep_out_of_the_way(folder: Path) -> None:
     """Leave the user's own models and drafts alone."""
     from napari_hydraseg.core import drafts
@@ -268,15 +300,25 @@ def main() -> None:
     parser.add_argument("--head", default="spleen")
     parser.add_argument("--seconds", type=float, default=20.0, help="of each phase")
     parser.add_argument("--cancels", type=int, default=10)
+    parser.add_argument("--first-layer", action="store_true", help=FIRST)
     given = parser.parse_args()
     random.seed(0)
+    if given.first_layer:
+        with tempfile.TemporaryDirectory() as folder:
+            keep_out_of_the_way(Path(folder))
+            bench = Bench(given)
+            bench.open_scan()
+            bench.measure(FIRST, bench.add_labels)
+            bench.viewer.close()
+        print(json.dumps(bench.phases[FIRST]))
+        return
     load = os.getloadavg()[0]
-    dock = open_dock()
+    dock, first = open_dock(), first_layer(given)
     with tempfile.TemporaryDirectory() as folder:
         keep_out_of_the_way(Path(folder))
         bench = Bench(given)
         cancel = story(bench)
-        phases = bench.phases
+        phases = bench.phases | {FIRST: first}
         bench.viewer.close()
     print(
         json.dumps(

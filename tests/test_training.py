@@ -1,5 +1,7 @@
 """Losses, changed slices, batches and the one loop."""
 
+import sys
+
 import numpy as np
 import pytest
 import torch
@@ -27,6 +29,16 @@ def test_what_nobody_vouches_for_gives_no_gradient():
     segmentation_loss(logits, labels).backward()
     assert (logits.grad[0, :, :2] == 0).all()
     assert (logits.grad[0, :, 2:] != 0).any()
+
+
+def test_nothing_is_left_to_load_for_the_first_optimiser():
+    optimisation.prepare()
+    before = set(sys.modules)
+    weight = nn.Parameter(torch.ones(2))
+    step = optimisation.adamw([{"params": [weight], "lr": 1e-3}])
+    weight.sum().backward()
+    step.step()
+    assert set(sys.modules) == before
 
 
 def test_nothing_vouched_for_costs_nothing():

@@ -9,10 +9,11 @@ import pytest
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import ModelInfo
-from napari_hydraseg.gui import layers, view
+from napari_hydraseg.gui import finetune, layers, view, worker
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.library import library
 from napari_hydraseg.gui.segment import SegmentWidget
+from napari_hydraseg.gui.words import story
 
 
 @pytest.fixture
@@ -202,6 +203,54 @@ def test_the_verdict_names_numbers_limits_and_the_proof(
     assert "2 slices kept aside" in words
     assert "hint" in words
     assert "7 frozen tensors, identical before and after" in words
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        (0.3, 0.9, "0.30 → 0.90"),
+        (0.1834, 0.1842, "0.183 → 0.184"),
+        (0.5, 0.5, "0.50 → 0.50"),
+    ],
+)
+def test_a_small_gain_is_seen_in_the_digits(
+    form, painted, click, finished, before, after, words
+):
+    click(form, "finetune.run")
+    finished()
+    result = form.result
+    pair = {"before": before, "after": after}
+    told = story(
+        replace(result, **{k: getattr(result, k) | {"dice": pair[k]} for k in pair})
+    )
+    assert told.splitlines()[0] == words
+
+
+def test_what_learning_needs_is_loaded_once_there_are_labels(
+    form, opened, click, monkeypatch
+):
+    asked = []
+    monkeypatch.setattr(worker, "beside", lambda call, **_: asked.append(call))
+    click(form, "finetune.new")
+    assert finetune._prepare not in asked  # torch must not come before the window
+    monkeypatch.setattr(form, "isVisible", lambda: True)
+    form.annotation.changed.emit()
+    form.annotation.changed.emit()
+    assert asked.count(finetune._prepare) == 1
+
+
+def test_slices_of_a_plain_layer_lie_across_its_thickest_axis(
+    form, viewer, click, control, qtbot
+):
+    viewer.add_image(np.zeros((8, 10, 6), np.float32), scale=(1, 1, 4), name="plain")
+    click(form, "finetune.new")
+    assert form.annotation.axis() == 2
+    layer = viewer.layers[-1]
+    layer.data[:, :, 4] = 1
+    layer.refresh()
+    form.annotation.changed.emit()
+    assert control(form, "finetune.slices").text() == "Annotated slices: 1 (4)"
+    assert control(form, "finetune.ledger").count == 6
 
 
 def test_keep_adds_the_model_and_chooses_it_in_segment(

@@ -28,6 +28,17 @@ def adamw(groups: Sequence[Mapping[str, Any]]) -> torch.optim.AdamW:
     )
 
 
+def prepare() -> None:
+    """Load what the first optimiser of a process needs: seconds of imports.
+
+    Called ahead of time, in a thread, it keeps a window from waiting for them.
+    """
+    weight = nn.Parameter(torch.zeros(1))
+    first = adamw([{"params": [weight], "lr": 0.0}])
+    weight.sum().backward()
+    first.step()
+
+
 def optimise(
     optimiser: torch.optim.Optimizer,
     loss_of: Callable[[], Tensor],

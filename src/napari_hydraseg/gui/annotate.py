@@ -153,9 +153,13 @@ class AnnotateBox(QWidget):
     def axis(self) -> int:
         """Voxel axis across the slices of the scan."""
         image = self.image.layer()
-        ours = image.metadata.get("hydraseg", {}) if image is not None else {}
-        volume = ours.get("volume")
-        return volume.plane_axis if volume is not None else 0
+        if image is None:
+            return 0
+        volume = image.metadata.get("hydraseg", {}).get("volume")
+        try:
+            return (volume or nouns.volume_of(image, voxels=False)).plane_axis
+        except HydraSegError:  # a colour picture; `problem` says it
+            return 0
 
     def annotated(self) -> list[int]:
         """List the slices that the user vouches for."""

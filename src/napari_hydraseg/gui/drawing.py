@@ -79,7 +79,9 @@ class Curve(QWidget):
         self._legend(painter, line)
         steps = max(len(self._loss), self._dice[-1][0] if self._dice else 0, 2) - 1
         top = max(self._loss, default=1.0) or 1.0
-        losses = [(at, value / top) for at, value in enumerate(self._loss)]
+        # no more points than there are pixels: a long run must not slow the window
+        thin = max(1, len(self._loss) // max(1, self.width()))
+        losses = [(at, self._loss[at] / top) for at in range(0, len(self._loss), thin)]
         self._line(painter, box, losses, steps, readable(LOSS, self))
         dices = [(max(at - 1, 0), value) for at, value in self._dice]
         # Dice stays where it is until it is measured again

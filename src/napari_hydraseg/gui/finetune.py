@@ -23,7 +23,7 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import PLANES, FinetuneResult, Progress, Steps
 
-from . import keys, nouns
+from . import keys, nouns, worker
 from .annotate import AnnotateBox
 from .autosave import Autosave, Recovery
 from .cleaning import CleanBox
@@ -57,6 +57,7 @@ class FinetuneWidget(QWidget):
         self.viewer = napari_viewer
         self.result: FinetuneResult | None = None
         self.advised: dict[str, Any] = {}
+        self._prepared = False
         self.annotation = AnnotateBox(napari_viewer)
         self.clean = CleanBox(self.annotation)
         self.choice = HeadBox()
@@ -194,6 +195,9 @@ class FinetuneWidget(QWidget):
 
     def _check(self) -> None:
         labels = self.annotation.labels.layer()
+        if labels is not None and self.isVisible() and not self._prepared:
+            self._prepared = True
+            worker.beside(_prepare, lane="probe")  # while the user paints
         self.choice.watch(labels)
         problem = self.annotation.problem()
         self.bar.set_ready(problem or self.choice.problem(self.annotation.highest_id()))
@@ -285,3 +289,10 @@ class FinetuneWidget(QWidget):
         self._offer(None)
         self.curve.clear()
         self.bar.say("Discarded. Your models are as before.")
+
+
+def _prepare() -> None:
+    """Load what learning needs; torch must not come before the first window."""
+    from napari_hydraseg.core.optimisation import prepare
+
+    prepare()

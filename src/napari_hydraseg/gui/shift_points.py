@@ -9,6 +9,8 @@ from qtpy.QtCore import QPointF, QRectF, QSize
 from qtpy.QtGui import QColor, QPainter, QPen
 from qtpy.QtWidgets import QWidget
 
+from .drawing import readable
+
 KNOWN = QColor("#999999")
 HERE = QColor("#D55E00")
 _MARGIN = 8.0
@@ -68,20 +70,21 @@ class Points(QWidget):
         painter = QPainter(self)
         painter.setRenderHint(QPainter.RenderHint.Antialiasing)
         line = painter.fontMetrics().height()
-        painter.setPen(KNOWN)
+        known, marked = readable(KNOWN, self), readable(HERE, self)
+        painter.setPen(known)
         painter.drawText(
             QPointF(_MARGIN, line - 2), f"● training scans, {self._method}"
         )
-        painter.setPen(HERE)
+        painter.setPen(marked)
         here = "⊕ this scan"
         width = painter.fontMetrics().horizontalAdvance(here)
         painter.drawText(QPointF(self.width() - width - _MARGIN, line - 2), here)
         places = self.places()
-        painter.setPen(QPen(KNOWN, 1))
-        painter.setBrush(KNOWN)
+        painter.setPen(QPen(known, 1))
+        painter.setBrush(known)
         for place in places[: len(self._known)]:
             painter.drawEllipse(place, 2.5, 2.5)
-        painter.setPen(QPen(HERE, 2))
+        painter.setPen(QPen(marked, 2))
         painter.setBrush(QColor(0, 0, 0, 0))
         for place in places[len(self._known) :]:
             painter.drawEllipse(place, 6, 6)

@@ -43,7 +43,7 @@ def how_made(found: Mapping[str, Segmentation]) -> str:
 
 def story(result: FinetuneResult) -> str:
     """Tell before, after and what was frozen, in plain words."""
-    lines = [f"{score(result.before)} → {score(result.after)}"]
+    lines = [_change(result.before, result.after)]
     n, kind = int(result.after.get("n", 0)), result.hold_out.get("kind", "none")
     if kind == "none" or not n:
         lines.append("No slice was kept aside, so nothing says if it got better.")
@@ -66,10 +66,17 @@ def story(result: FinetuneResult) -> str:
     return "\n".join([*lines, *result.warnings])
 
 
-def score(found: Mapping[str, float]) -> str:
+def score(found: Mapping[str, float], digits: int = 2) -> str:
     """Write a Dice in two digits, or a dash."""
     dice = found.get("dice", math.nan)
-    return f"{dice:.2f}" if math.isfinite(dice) else "—"
+    return f"{dice:.{digits}f}" if math.isfinite(dice) else "—"
+
+
+def _change(before: Mapping[str, float], after: Mapping[str, float]) -> str:
+    """Write two Dice in as many digits as tell them apart."""
+    pairs = [(score(before, n), score(after, n)) for n in (2, 3, 4)]
+    one, other = next((p for p in pairs if p[0] != p[1]), pairs[0])
+    return f"{one} → {other}"
 
 
 def verdict_text(report: ShiftReport) -> str:
