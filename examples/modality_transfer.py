@@ -28,6 +28,7 @@ SEEN, UNSEEN = "patient07", "patient19"
 ARMS = ("frozen+augment", "full+augment", "scratch+augment")
 GAP = 3  # slices of 1 mm between those that are learned from and those tested on
 TISSUE = 0.05  # share of a slice that must not be air, to be a point in the pictures
+STILL = 1e-3  # of a feature's mean: a smaller deviation is no information
 
 Pair = tuple[Volume, Segmentation]
 
@@ -145,7 +146,9 @@ def features(source: Checkpoint, folder: Path) -> list[dict[str, Any]]:
         for patient in (SEEN, UNSEEN)
         for channels in (SOURCE, TARGET)
     }
-    depths = list(next(iter(groups.values())))
+    depths = [
+        depth for depth in next(iter(groups.values())) if scaled(groups, depth).any()
+    ]
     distances = [distance(groups, depth) for depth in depths]
     return [
         *pictures(groups, depths[-1]),
@@ -171,9 +174,13 @@ def encoded(
 
 
 def scaled(groups: dict[str, dict[str, np.ndarray]], depth: str) -> np.ndarray:
-    """All slices at one depth, on one scale: what differs between groups stays."""
+    """All slices at one depth, on one scale: what differs between groups stays.
+
+    A feature that hardly moves says nothing and is 0.
+    """
     rows = np.concatenate([group[depth] for group in groups.values()]).astype(float)
-    return (rows - rows.mean(0)) / (rows.std(0) + 1e-9)
+    mean, sd = rows.mean(0), rows.std(0)
+    return (rows - mean) / np.where(sd > STILL * abs(mean) + 1e-9, sd, np.inf)
 
 
 def pictures(

@@ -28,6 +28,7 @@ from sklearn.decomposition import PCA
 
 from napari_hydraseg import core
 from napari_hydraseg.core._cohorts import Member, compare, pair_rows
+from napari_hydraseg.core._reference import deviation
 from napari_hydraseg.core.inference import encode
 from napari_hydraseg.core.shift import reference_features
 from napari_hydraseg.core.types import Checkpoint, Volume
@@ -102,8 +103,8 @@ def rows_of(scans: Sequence[Scan]) -> tuple[np.ndarray, list[slice]]:
     parts, ends = [], np.zeros(1, int)
     for name in names:
         table = np.concatenate([s.features[name] for s in scans]).astype(float)
-        spread = np.where(table.std(axis=0) > 0, table.std(axis=0), 1)
-        parts.append((table - table.mean(axis=0)) / spread / np.sqrt(table.shape[1]))
+        spread = deviation(table) * np.sqrt(table.shape[1])
+        parts.append((table - table.mean(axis=0)) / spread)
         ends = np.append(ends, ends[-1] + table.shape[1])
     return np.hstack(parts), [slice(a, b) for a, b in pairwise(ends)]
 

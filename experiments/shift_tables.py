@@ -8,8 +8,9 @@
 ``alarms`` judges scans of each head's own population, ``other`` those of another organ
 or modality, ``made`` scans that were changed on purpose in growing strength. ``--set
 FOLDER:HEAD:MODALITY`` asks for others than the usual sets. Whatever is tuned is tuned
-on ``--split val``; ``test`` is looked at once. One row a scan goes to the file; the
-table of docs/shift.md is printed.
+on ``--split val``, each of whose persons is left out of the reference when judged;
+``test`` is looked at once. One row a scan goes to the file; the table of docs/shift.md
+is printed.
 """
 
 from __future__ import annotations
@@ -27,10 +28,10 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from napari_hydraseg import core
-from napari_hydraseg.core._calibration import judge
+from napari_hydraseg.core._calibration import Entry, judge, subject_of_rows
 from napari_hydraseg.core._datasets import files
 from napari_hydraseg.core._levels import verdict_of
-from napari_hydraseg.core._reference import reference_features
+from napari_hydraseg.core._reference import depths, reference_features
 from napari_hydraseg.core._verdict import FEWEST
 from napari_hydraseg.core.inference import encode
 from napari_hydraseg.core.types import Checkpoint, Volume
@@ -65,6 +66,7 @@ SETS = {
     "made": ("hippocampus:hippocampus:MR", "acdc:heart:MR", "abdomen_ct_btcv:liver:CT"),
 }
 COLUMNS, WORDS = ("mmd2", "distance"), ("MMD²", "distance")
+SAME = 1e-2  # of the spread of features: other threads round otherwise
 VERDICTS = ("different", "borderline", "similar", "cannot-judge")
 
 
@@ -151,10 +153,14 @@ def scans(data: Path, asked: str, split: str, limit: int | None) -> Iterator[tup
         yield folder, head, core.load_volume(path, modality=modality)
 
 
-def judged(volume: Volume, model: Checkpoint, head: str) -> dict[str, object]:
+def entry_of(volume: Volume, model: Checkpoint, head: str) -> Entry:
+    """Encode a scan."""
+    return reference_features([core.finish(encode(volume, model, head=head))])
+
+
+def judged(entry: Entry, reference: Entry) -> dict[str, object]:
     """What the report says of one scan, without its pictures, which take longest."""
-    features = core.finish(encode(volume, model, head=head))
-    found = judge(model.reference[head], reference_features([features]))
+    found = judge(reference, entry)
     few = found.persons < FEWEST
     return {
         "verdict": "cannot-judge" if few else verdict_of(found.p),
@@ -166,6 +172,21 @@ def judged(volume: Volume, model: Checkpoint, head: str) -> dict[str, object]:
     }
 
 
+def without(reference: Entry, entry: Entry) -> Entry:
+    """Leave out the person of a scan that the reference holds: validation scans do."""
+    near = np.ones((len(reference["scan"]), len(entry["scan"])), bool)
+    for name in depths(entry):
+        kept, own = (np.float32(table[name]) for table in (reference, entry))
+        near &= np.abs(kept[:, None] - own).max(axis=2) < SAME * own.std()
+    scans = reference["scan"]
+    same = [s for s in np.unique(scans) if near[scans == s].any(axis=1).all()]
+    subject = subject_of_rows(reference)
+    stays = ~np.isin(subject, np.unique(subject[np.isin(scans, same)]))
+    rest = {name: table[stays] for name, table in reference.items()}
+    rest["scan"] = np.unique(rest["scan"], return_inverse=True)[1].astype(np.int32)
+    return rest
+
+
 def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
     """One row for each scan, or each change of it."""
     model = core.get_model(asked.model)
@@ -173,7 +194,9 @@ def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
         found = scans(asked.data, each, asked.split, asked.limit)
         for number, (name, head, volume) in enumerate(found):
             about = {"set": name, "head": head, "scan": number}
-            plain = judged(volume, model, head)
+            entry = entry_of(volume, model, head)
+            rest = without(model.reference[head], entry)
+            plain = judged(entry, rest)
             if asked.table != "made":
                 yield about | plain
                 continue
@@ -181,7 +204,8 @@ def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
                 yield about | {"change": kind, "strength": 0.0} | plain
                 for strength in asked.strengths:
                     row = about | {"change": kind, "strength": strength}
-                    yield row | judged(CHANGES[kind](volume, strength), model, head)
+                    changed = CHANGES[kind](volume, strength)
+                    yield row | judged(entry_of(changed, model, head), rest)
 
 
 def counts(rows: list[dict[str, object]]) -> list[str]:

@@ -12,7 +12,14 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from napari_hydraseg.core import finish, load_volume, pretrain, segment, shift
+from napari_hydraseg.core import (
+    _evidence,
+    finish,
+    load_volume,
+    pretrain,
+    segment,
+    shift,
+)
 from napari_hydraseg.core._datasets import dataset
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import WrongInput
@@ -144,9 +151,18 @@ def test_both_heads_learn(taught):
 def test_the_model_carries_what_its_scans_look_like(taught):
     checkpoint, _ = taught
     entry = checkpoint.reference["bright"]
-    assert len(np.unique(entry["scan"])) == 4
+    assert len(np.unique(entry["scan"])) == 5  # four to learn from, one to validate
     assert checkpoint.card["heads"]["bright"]["fingerprint"]["pixel_spacing_mm"]
     assert all(v.dtype != np.float32 for v in checkpoint.weights.values())
+
+
+def test_a_reference_prefers_scans_that_were_not_learned_from():
+    learned = [True] * 100 + [False] * 10
+    drawn = _evidence._drawn(learned, seed=0)
+    assert drawn == sorted(set(drawn))
+    assert len(drawn) == _evidence.REFERENCE_SCANS
+    assert set(range(100, 110)) <= set(drawn)
+    assert drawn != _evidence._drawn(learned, seed=1)
 
 
 def test_the_model_segments_and_judges_a_scan(taught):
@@ -156,7 +172,7 @@ def test_the_model_segments_and_judges_a_scan(taught):
     assert isinstance(volume, Volume)
     assert set(finish(segment(volume, checkpoint))) == {"bright", "dark"}
     report = finish(shift([volume], checkpoint, head="bright"))
-    assert report.verdict == "cannot-judge"  # four scans are too few to say
+    assert report.verdict == "cannot-judge"  # five scans are too few to say
 
 
 def test_a_file_belongs_to_the_subject_its_name_begins_with(tmp_path):

@@ -168,6 +168,21 @@ def test_constant_features_are_no_evidence_and_give_numbers():
     ).all()
 
 
+def test_what_only_rounding_changes_is_no_evidence():
+    rng = np.random.default_rng(0)
+    scans = [features(rng) for _ in range(21)]
+    dead = [6 + 0.002 * rng.choice([-1, 1], (len(scan["0"]), 8)) for scan in scans]
+    dead[-1] += 0.004  # one step of float16, to one side, for a scan of another size
+    both = [scan | {"2": level} for scan, level in zip(scans, dead, strict=True)]
+    entries = [
+        (reference_features(s[:-1]), reference_features(s[-1:])) for s in (scans, both)
+    ]
+    (alone, with_dead) = (judge(*pair) for pair in entries)
+    assert with_dead.mmd2[-1] == 0
+    assert with_dead.p == alone.p
+    np.testing.assert_array_equal(with_dead.mmd2[:-1], alone.mmd2)
+
+
 def test_features_of_another_encoder_are_refused():
     other = reference_features([{"0": np.ones((4, 3)), "1": np.ones((4, 3))}])
     with pytest.raises(DimensionMismatch, match="same model"):

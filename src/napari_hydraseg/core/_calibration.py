@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ._kernels import gram_of, mean_kernel_strips, median_gamma
 from ._novelty import novelty, novelty_to
-from ._reference import depths
+from ._reference import depths, deviation
 from .errors import DimensionMismatch
 
 Entry: TypeAlias = Mapping[str, NDArray[Any]]
@@ -229,9 +229,8 @@ def _standard(distances: Floats) -> Floats:
 def scaled(*tables: NDArray[Any]) -> list[NDArray[np.float32]]:
     """Every feature at mean 0 and standard deviation 1 over all tables together."""
     pooled = np.concatenate(tables).astype(np.float64)
-    mean, sd = pooled.mean(axis=0), pooled.std(axis=0)
-    sd = np.where(sd > 1e-6 * np.abs(mean) + 1e-12, sd, 1)  # constant: stays at 0
-    return [((table - mean) / sd).astype(np.float32) for table in tables]
+    mean, scale = pooled.mean(axis=0), deviation(pooled)
+    return [((table - mean) / scale).astype(np.float32) for table in tables]
 
 
 def _distances(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._calibration import matched_rows
-from ._reference import depths
+from ._reference import depths, deviation
 
 Floats = NDArray[np.float64]
 
@@ -107,8 +107,6 @@ def scan_points(entries: Sequence[Mapping[str, NDArray[Any]]], slices: int) -> F
                 for entry in entries
             ]
         )
-        sd = means.std(axis=0)
-        varies = sd > 1e-6 * np.abs(means.mean(axis=0)) + 1e-12
-        scaled = (means - means.mean(axis=0)) * varies / np.where(varies, sd, 1)
+        scaled = (means - means.mean(axis=0)) / deviation(means)
         parts.append(scaled / np.sqrt(means.shape[1]))
     return np.concatenate(parts, axis=1)

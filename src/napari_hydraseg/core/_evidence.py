@@ -21,9 +21,10 @@ REFERENCE_SCANS = 64  # at most, for each head
 
 
 class Look(NamedTuple):
-    """A training scan as the encoder sees it."""
+    """A scan as the encoder sees it; it may have learned from it."""
 
     subject: str
+    learned: bool
     features: dict[str, NDArray[np.float32]]
     fingerprint: dict[str, float]
 
@@ -35,7 +36,7 @@ def describe(
     curve: list[dict[str, float]],
     minutes: int,
 ) -> Steps[Checkpoint]:
-    """Add what the training scans look like, and how well the heads do."""
+    """Add what the scans look like, and how well the heads do."""
     scores = yield from score(checkpoint, sets, "val")
     looks = []
     for number, data in enumerate(sets):
@@ -45,13 +46,13 @@ def describe(
     reference: dict[str, Any] = {}
     for head in checkpoint.spec.heads:
         own = [data for data in sets if head in data.heads]
-        seen = [
+        own_looks = [
             look
             for data, part in zip(sets, looks, strict=True)
             if head in data.heads
             for look in part
         ]
-        reference[head], ranges = _reference(seen, seed=config["seed"])
+        reference[head], ranges = _reference(own_looks, seed=config["seed"])
         heads[head] = {"modality": modalities(head, own), **_head(own)}
         heads[head] |= scored(scores[head], "val", seed=config["seed"])
         heads[head]["fingerprint"] = ranges
@@ -124,25 +125,39 @@ def _head(sets: Sequence[Dataset]) -> dict[str, Any]:
 def _looks(
     checkpoint: Checkpoint, data: Dataset, number: int, *, seed: int
 ) -> list[Look]:
-    """Encode training scans of a set, each once: its heads share one spacing."""
-    scans = list(data.files("train"))
-    chosen = np.random.default_rng(seed).permutation(len(scans))[:REFERENCE_SCANS]
+    """Encode scans of a set, each once: its heads share one spacing.
+
+    Validation scans come first: to an encoder, scans that it learned from look a little
+    more alike than others do.
+    """
+    scans = [
+        (split == "train", *one)
+        for split in ("train", "val")
+        for one in data.files(split)
+    ]
     head = next(iter(data.heads))
     found = []
-    for index in sorted(chosen):
-        subject, image, _ = scans[index]
+    for index in _drawn([learned for learned, *_ in scans], seed=seed):
+        learned, subject, image, _ = scans[index]
         volume = data.volume(image)
         features = finish(inference.encode(volume, checkpoint, head=head))
-        found.append(Look(f"{number} {subject}", features, fingerprint(volume)))
+        found.append(
+            Look(f"{number} {subject}", learned, features, fingerprint(volume))
+        )
     return found
+
+
+def _drawn(learned: Sequence[bool], *, seed: int) -> list[int]:
+    """Draw at most `REFERENCE_SCANS`, first of those that were not learned from."""
+    order = np.random.default_rng(seed).permutation(len(learned)).tolist()
+    return sorted(sorted(order, key=lambda i: learned[i])[:REFERENCE_SCANS])
 
 
 def _reference(
     looks: Sequence[Look], *, seed: int
 ) -> tuple[dict[str, Any], dict[str, list[float]]]:
     """Features and usual ranges of at most `REFERENCE_SCANS` scans."""
-    chosen = np.random.default_rng(seed).permutation(len(looks))[:REFERENCE_SCANS]
-    kept = [looks[index] for index in sorted(chosen)]
+    kept = [looks[i] for i in _drawn([look.learned for look in looks], seed=seed)]
     subjects = [look.subject for look in kept]
     several = len(set(subjects)) < len(subjects)
     entry = reference_features(

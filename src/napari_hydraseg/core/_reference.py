@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from .errors import DimensionMismatch, NonFiniteFeatures, TooFewSamples
 
 FLOAT16_END = 65504.0  # the largest float16
+ROUNDING = 2.0**-10  # relative: what keeping a feature as float16 may change
 
 
 def reference_features(
@@ -100,6 +101,25 @@ def depths(entry: Mapping[str, NDArray[Any]]) -> list[str]:
 def spread(count: int, wanted: int) -> NDArray[np.intp]:
     """`wanted` of `count` slices, one from the middle of each equal share."""
     return ((np.arange(wanted) + 0.5) * count / wanted).astype(np.intp)
+
+
+def deviation(table: NDArray[Any]) -> NDArray[np.float64]:
+    """Standard deviation of each feature, to divide by.
+
+    Parameters
+    ----------
+    table : ndarray, shape (n, d)
+        One row per slice or scan.
+
+    Returns
+    -------
+    ndarray, shape (d,)
+        Infinite where only rounding moves a feature: it says nothing, and becomes 0.
+    """
+    values = table.astype(np.float64)
+    sd = values.std(axis=0)
+    varies = sd > ROUNDING * np.abs(values.mean(axis=0)) + 1e-12
+    return np.where(varies, sd, np.inf)
 
 
 def _slices(features: Mapping[str, NDArray[Any]], names: list[str], scan: int) -> int:

@@ -17,6 +17,7 @@ from ._calibration import (
     judge,
     matched_rows,
     same_encoder,
+    scaled,
     subject_of_rows,
     witness,
 )
@@ -24,7 +25,7 @@ from ._embedding import embed, scan_points
 from ._fingerprint import Range, fingerprint, outside
 from ._levels import flat_notes, verdict_of
 from ._mmd import mmd_test
-from ._reference import reference_features
+from ._reference import deviation, reference_features
 from .types import Checkpoint, ShiftReport, Verdict, Volume
 
 FEWEST = 19  # persons in the reference: with fewer, p could not reach .05
@@ -141,7 +142,7 @@ def _flat(found: Comparison) -> list[str]:
     return flat_notes(
         name
         for name in found.cases[0].judgement.depths
-        if np.ptp(np.concatenate([entry[name] for entry in entries]), axis=0).max() == 0
+        if not any(table.any() for table in scaled(*[entry[name] for entry in entries]))
     )
 
 
@@ -175,9 +176,8 @@ def _cohort_p(found: Comparison, seed: int) -> float:
             ]
         )
         both = np.concatenate((means, fresh))
-        sd = both.std(axis=0)
         # every depth has the same say, however many features it has
-        scale = np.where(sd > 0, sd, 1) * np.sqrt(means.shape[1])
+        scale = deviation(both) * np.sqrt(means.shape[1])
         old.append(means / scale)
         new.append(fresh / scale)
     person = subject_of_rows(found.reference)[stored[:, 0]]

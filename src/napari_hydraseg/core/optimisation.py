@@ -35,7 +35,7 @@ def prepare() -> None:
     """
     weight = nn.Parameter(torch.zeros(1))
     first = adamw([{"params": [weight], "lr": 0.0}])
-    weight.sum().backward()
+    weight.grad = torch.zeros(1)
     first.step()
 
 

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import _choice, _engine, grid, inference, networks
+from ._reference import deviation
 from .errors import WrongInput
 from .networks import MultiHead
 from .types import Checkpoint, Progress, Steps, Volume, relay
@@ -235,10 +236,8 @@ def _distances(depths: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
     count = len(depths[0])
     total = np.zeros((count, count))
     for rows in depths:
-        spread = rows.std(axis=0)
-        moves = spread > 1e-9 * (
-            1 + np.abs(rows).max(initial=0)
-        )  # else it says nothing
+        spread = deviation(rows)
+        moves = np.isfinite(spread)
         if moves.any():
             scaled = (rows - rows.mean(axis=0))[:, moves] / spread[moves]
             total += cdist(scaled, scaled, "sqeuclidean") / moves.sum()

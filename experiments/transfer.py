@@ -1,0 +1,284 @@
+r"""What transfer is worth on targets that no pre-training saw: the tables of the docs.
+
+    python experiments/transfer.py --data DATA --to RUNS [TARGET ...]
+    python experiments/transfer.py --data DATA --to RUNS --tables val
+
+Every model is tested on validation and test subjects at once, so that nothing is taught
+twice; only the split that ``--tables`` names is put into words. Finished runs are kept:
+a killed run goes on where it was. Times are those of the clock: the machine should do
+nothing else.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from napari_hydraseg import core
+from napari_hydraseg.core import _outcome
+from napari_hydraseg.core._arms import arms_of
+from napari_hydraseg.core._datasets import files
+from napari_hydraseg.core._few import Pair
+from napari_hydraseg.core._scores import as_classes
+from napari_hydraseg.core.types import TransferReport
+
+ARMS = ("frozen", "imagenet", "full", "scratch")
+DEPTHS = ("frozen", "frozen@4", "frozen@2", "full", "scratch")
+SPLITS = ("val", "test")
+HARD = 0.2  # Dice under which nothing was learned that a percentage could tell of
+
+Case = tuple[str, str, Pair]
+"""Split, subject, and scan with labels."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A comparison.
+
+    Attributes
+    ----------
+    folder : str
+        Of the set.
+    modality : str
+        Of its scans.
+    ids : mapping of int to str
+        Label id -> class; other ids are background.
+    seconds : float
+        Budget of each training.
+    slices, repeats : tuple of int
+        Numbers of annotated slices, and draws of each.
+    arms : tuple of str
+        All of them augmented.
+    """
+
+    folder: str
+    modality: str
+    ids: Mapping[int, str]
+    seconds: float = 12.0
+    slices: tuple[int, ...] = (5, 10, 20)
+    repeats: tuple[int, ...] = (5, 3, 3)
+    arms: tuple[str, ...] = ARMS
+
+
+TARGETS = {
+    "fetal_head": Target("fetal_head_us", "US", {1: "head"}),
+    "kidney_tumour": Target("kidney_tumour_ct_kits", "CT", {1: "tumour"}, seconds=20),
+    "cord": Target(
+        "spinal_cord_gm",
+        "MR",
+        {1: "cord", 2: "cord"},
+        seconds=10,
+        slices=(5, 20),
+        repeats=(5, 3),
+    ),
+    "grey_matter": Target(
+        "spinal_cord_gm",
+        "MR",
+        {2: "grey matter"},
+        seconds=10,
+        slices=(5, 20),
+        repeats=(5, 3),
+    ),
+    "ms_lesion": Target(
+        "ms_lesion_multimodal",
+        "MR",
+        {1: "lesion"},
+        seconds=10,
+        slices=(5, 20),
+        repeats=(3, 3),
+    ),
+    "depth": Target(
+        "fetal_head_us", "US", {1: "head"}, slices=(5,), repeats=(3,), arms=DEPTHS
+    ),
+}
+
+
+def main() -> int:
+    """Run targets, or write the tables of those that were run."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("targets", nargs="*", metavar="TARGET", help=", ".join(TARGETS))
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--model", default="hydranet")
+    parser.add_argument("--to", type=Path, required=True, help="folder of the runs")
+    parser.add_argument("--tables", choices=SPLITS, help="write tables, run nothing")
+    given = parser.parse_args()
+    given.to.mkdir(parents=True, exist_ok=True)
+    for name in given.targets or TARGETS:
+        kept = given.to / f"{name}.json"
+        if given.tables is None:
+            run(name, given, kept)
+        elif kept.is_file():
+            print("\n".join(lines(name, json.loads(kept.read_text()), given.tables)))
+    return 0
+
+
+def run(name: str, given: argparse.Namespace, kept: Path) -> None:
+    """Teach and test one target; keep what was found, of both splits."""
+    target = TARGETS[name]
+    cases = list(loaded(given.data / target.folder, target))
+    train, tested = [
+        [c for c in cases if (c[0] == "train") is w] for w in (True, False)
+    ]
+    people = [subject for _, subject, _ in tested]
+    result = core.finish(
+        core.compare_transfer(
+            core.get_model(given.model),
+            [pair for *_, pair in train],
+            [pair for *_, pair in tested],
+            head=name,
+            arms=augmented(target),
+            slices=target.slices,
+            repeats=target.repeats,
+            minutes=target.seconds / 60,
+            try_share=0.5,
+            subjects=people,
+            state=kept.with_suffix(".runs"),
+        ),
+        told(name),
+    )
+    splits = {subject: split for split, subject, _ in tested}  # as runs count them
+    found = {"splits": [*splits.values()], "runs": result.runs, "basis": result.basis}
+    kept.write_text(json.dumps(found, indent=1, default=str))
+
+
+def told(name: str) -> Callable[[core.Progress], None]:
+    """Say what is finished."""
+    last = [-1]
+
+    def say(progress: core.Progress) -> None:
+        if progress.done != last[0]:
+            last[0] = progress.done
+            print(name, f"{progress.done} of {progress.total}", flush=True)
+
+    return say
+
+
+def augmented(target: Target) -> list[str]:
+    """Name the arms."""
+    return [f"{arm}+augment" for arm in target.arms]
+
+
+def loaded(folder: Path, target: Target) -> Iterator[Case]:
+    """Load the scans of all splits; labels become class indices."""
+    names = ("background", *dict.fromkeys(target.ids.values()))
+    if target.folder == "ms_lesion_multimodal":
+        # two patients: one to learn from, one to test on
+        of = {"train": "patient07", "test": "patient19"}
+        listed = [
+            (split, who, folder / f"images/{who}_FLAIR.nii.gz", f"{who}.nii.gz")
+            for split, who in of.items()
+        ]
+        scans = [(s, who, i, folder / "labels" / label) for s, who, i, label in listed]
+    else:
+        scans = [(s, *one) for s in ("train", *SPLITS) for one in files(folder, s)]
+    for split, subject, image, labels in scans:
+        volume = core.load_volume(image, modality=target.modality)
+        truth = as_classes(core.load_segmentation(labels), target.ids, names)
+        if split == "train":  # what shows nothing teaches nothing
+            marks = np.moveaxis(truth.labels, volume.plane_axis, 0).any(axis=(1, 2))
+            truth = replace(truth, annotated=marks, plane=volume.plane)
+        if split != "train" or truth.labels.any():
+            yield split, subject, (volume, truth)
+
+
+def lines(name: str, content: Mapping[str, Any], split: str) -> Iterator[str]:
+    """Write the table of one split, and what it says about the goals."""
+    target = TARGETS[name]
+    here = [i for i, one in enumerate(content["splits"]) if one == split]
+    if not here:
+        return
+    runs = [
+        run | {"dice": [number(run["dice"][i]) for i in here]}
+        for run in content["runs"]
+    ]
+    ran = {run["arm"] for run in runs}
+    arms = arms_of([arm for arm in augmented(target) if arm in ran])
+    result = _outcome.outcome(arms, runs, content["basis"], [], head=name, seed=0)
+    yield f"### {name}, {len(here)} {split} subjects, {target.seconds:g} s a training"
+    yield ""
+    yield "| slices | arm | Dice | 95 % | updates | over scratch | error gone | p |"
+    yield "|---|---|---|---|---|---|---|---|"
+    pairs = {(r["slices"], r["arm"], r["against"]): r for r in result.comparisons}
+    for row in result.arms:
+        versus = pairs.get((row["slices"], row["arm"], "scratch+augment"))
+        yield row_of(row, versus)
+    yield ""
+    yield from verdicts(result, pairs, target)
+    yield ""
+
+
+def number(value: Any) -> float:
+    """Read a Dice value as it was kept."""
+    return float("nan") if value is None else float(value)
+
+
+def row_of(row: Mapping[str, Any], versus: Mapping[str, Any] | None) -> str:
+    """Write one arm."""
+    dice = row["dice"]
+    bounds = "-" if dice["low"] is None else f"{dice['low']:.2f} to {dice['high']:.2f}"
+    gain = gone = p = "-"
+    if versus is not None:
+        gain, gone = (
+            f"{versus[key]:+.0f} %" for key in ("gain_percent", "error_gone_percent")
+        )
+        p = "-" if versus["p_value"] is None else f"{versus['p_value']:.3f}"
+    cells = (
+        row["slices"],
+        row["arm"].removesuffix("+augment"),
+        f"{dice['mean']:.3f}",
+        bounds,
+        f"{row['updates']:.0f}",
+        gain,
+        gone,
+        p,
+    )
+    return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def verdicts(
+    result: TransferReport, pairs: Mapping[Any, Mapping[str, Any]], target: Target
+) -> Iterator[str]:
+    """Hold frozen against scratch and against ImageNet."""
+    dice = {(row["slices"], row["arm"]): row["dice"]["mean"] for row in result.arms}
+    for count in target.slices:
+        ours = (count, "frozen+augment")
+        scratch = pairs[*ours, "scratch+augment"]
+        said = f"* {count} slices: {scratch['difference']:+.3f} over scratch"
+        imagenet = pairs.get((*ours, "imagenet+augment"))
+        if imagenet is not None:
+            said += f", {imagenet['difference']:+.3f} over ImageNet only"
+            low, high = imagenet["low"], imagenet["high"]
+            said += "" if low is None else f" ({low:+.3f} to {high:+.3f})"
+        if count == min(target.slices):
+            said += f"; {goal(dice[ours], dice[count, 'scratch+augment'])}"
+        elif count == max(target.slices):
+            met = scratch["difference"] >= 0
+            said += f"; never worse than scratch: {'met' if met else 'missed'}"
+        yield said + "."
+    rates = {row["arm"]: sorted(set(row["rates"])) for row in result.arms}
+    chosen: Sequence[str] = [
+        f"{arm.removesuffix('+augment')} {', '.join(f'{rate:g}' for rate in some)}"
+        for arm, some in rates.items()
+        if not arm.startswith(("frozen+", "imagenet"))
+    ]
+    yield f"* Learning rates chosen: {'; '.join(chosen)}."
+
+
+def goal(ours: float, scratch: float) -> str:
+    """Say whether 25 % were gained, or half of the error is gone above .7."""
+    if ours < HARD:
+        return f"nothing was learned in this time (Dice under {HARD:g})"
+    if scratch > 0.7:
+        gone = (ours - scratch) / (1 - scratch)
+        return f"half of scratch's error gone: {'met' if gone >= 0.5 else 'missed'}"
+    gain = ours / scratch - 1 if scratch else float("inf")
+    return f"a quarter more than scratch: {'met' if gain >= 0.25 else 'missed'}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
