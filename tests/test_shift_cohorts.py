@@ -123,6 +123,15 @@ def test_no_verdict_is_given_where_no_p_could_be_small():
     assert verdicts(members) == {("a", "b"): "cannot-judge"}
 
 
+def test_p_never_falls_below_the_smallest_that_is_possible():
+    for seed in range(8):
+        rng = np.random.default_rng(seed)
+        members = cohort(rng, "a", 2) + cohort(rng, "b", 2, level=9.0)
+        ((_, _, found),) = compare(members, permutations=49, seed=seed).pairs
+        assert found.p >= found.p_floor == 2 / 6  # of what is drawn, less now and then
+        assert min(found.p_depth) >= found.p_floor
+
+
 @pytest.mark.parametrize(
     ("sizes", "floor"),
     [((3, 4, 0), 1 / 35), ((5, 5, 5), 2 / 32), ((50, 50, 0), 1 / 1000)],

@@ -92,12 +92,14 @@ def exchange(
     sd = values.std(axis=1, keepdims=True)
     scores = (values - values.mean(axis=1, keepdims=True)) / np.where(sd > 0, sd, 1)
     most = scores.max(axis=0)
+    p_floor = smallest_p(n, m, both, permutations)
     far = (1 + (most[1:] >= scores[:, :1] - 1e-9).sum(axis=1)) / (1 + permutations)
+    far = np.maximum(far, p_floor)  # exchanges are drawn, not counted
     return Exchanged(
         mmd2=values[:, 0],
         p_depth=far,
         p=float(far[scores[:, 0].argmax()]),
-        p_floor=smallest_p(n, m, both, permutations),
+        p_floor=p_floor,
         both=both,
     )
 
