@@ -1,31 +1,31 @@
-"""Where a new head starts: which other head knows most of what is painted.
+"""Where a new head starts: which other head learns fastest what is painted.
 
-Each donor is judged twice by some annotated slices, in one pass: by its answer as it
-is, and by a probe, a class layer that is fitted anew to what its decoder sees (least
-squares, in closed form), on slices that the fit has not seen. The probe also knows
-donors that see the structure but call it background. What a head of random weights
-reaches in the same probe is what a donor has to beat.
+Each donor lends its weights to the new head, which then takes a few steps on some
+annotated slices. What it gets right on them tells which start is worth most: better
+than what the donor answers as it is, since a head that knows the structure may see
+nothing at first in scans of another kind, and a head that does not may answer by
+chance. Random weights take the same steps, and have to be beaten.
 """
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from . import _heads, _source, networks
+from . import _heads, _source, networks, optimisation
 from ._features import Example
 from ._job import Job
 from .errors import UnknownModel
-from .losses import IGNORE, hard_dice_counts
-from .networks import MultiHead
+from .losses import IGNORE, hard_dice_counts, segmentation_loss
 from .types import Progress, Steps
 
 MARGIN = 0.02  # of Dice: what a donor must be better by than random weights
-PIXELS = 2**16  # of a slice, at most
-RIDGE = 1e-3  # times the mean square of the features: they are not independent
+STEPS, RATE = 4, 2e-3  # of the trial
+SLICES, BLOCKS = 4, 2  # that each step sees
 
 
 @dataclass(frozen=True)
@@ -36,17 +36,12 @@ class Rank:
     ----------
     as_is : float
         Dice of whatever it finds with whatever is painted.
-    probe : float
-        Mean Dice of the painted classes, with a class layer fitted anew.
+    tried : float
+        Mean Dice of the painted classes after a few steps.
     """
 
     as_is: float
-    probe: float
-
-    @property
-    def best(self) -> float:
-        """The better of the two."""
-        return max(self.as_is, self.probe)
+    tried: float
 
 
 def start(job: Job, init: str) -> Steps[tuple[str, str]]:
@@ -96,11 +91,11 @@ def start(job: Job, init: str) -> Steps[tuple[str, str]]:
         return "random", f"No other head reads {images} channels at once."
     ranks = yield from rank(job, others)
     chance = ranks.pop(job.head)
-    best = max(ranks, key=lambda donor: (ranks[donor].best, donor))
+    best = max(ranks, key=lambda donor: (ranks[donor].tried, donor))
     found = ranks[best]
-    said = f"Dice {found.as_is:.2f} as it is, {found.probe:.2f} with a new last layer"
-    said += f"; random weights {chance.probe:.2f} with one"
-    if found.best < chance.probe + MARGIN:
+    said = f"Dice {found.as_is:.2f} as it is, {found.tried:.2f} after {STEPS} steps"
+    said += f"; random weights {chance.tried:.2f}"
+    if found.tried < chance.tried + MARGIN:
         return "random", f"No other head fits; the best is {best} ({said})."
     _heads.adopt(job.net, job.head, best, job.spec)
     return best, f"Of {len(ranks)} other heads {best} fits best ({said})."
@@ -137,92 +132,88 @@ def rank(job: Job, donors: Sequence[str]) -> Steps[dict[str, Rank]]:
         The new head, of random weights, under its own name.
     """
     shown = yield from _source.examples(job)
+    most = SLICES if job.spec.slicewise else BLOCKS
+    which = np.linspace(0, len(shown) - 1, min(most, len(shown))).round()
+    lessons = _together([shown[int(i)] for i in which])
+    new = job.net.heads[job.head]
+    first = copy.deepcopy(new.state_dict())
     classes = len(job.spec.heads[job.head])
     found: dict[str, Rank] = {}
     names = [*donors, job.head]
-    for name in names:
-        found[name] = judge(job.net, name, shown, classes)
-        yield Progress(len(found), len(names), "looking at what other heads know")
+    try:
+        for name in names:
+            new.load_state_dict(first)
+            if name != job.head:
+                _heads.adopt(job.net, job.head, name, job.spec)
+            as_is = dice(job.net.heads[name], lessons, 2)
+            found[name] = Rank(as_is, trial(new, lessons, classes))
+            yield Progress(len(found), len(names), "trying where to start from")
+    finally:
+        new.load_state_dict(first)
     return found
 
 
-@torch.inference_mode()
-def judge(net: MultiHead, head: str, shown: Sequence[Example], classes: int) -> Rank:
-    """Judge one head by slices; see the top of this file.
+def _together(shown: Sequence[Example]) -> list[Example]:
+    """Stack examples of one size: a class that one of them lacks another may show.
+
+    Features of a frozen encoder take no gradients, but must let them pass: copies do.
+    """
+    sizes: dict[Any, list[Example]] = {}
+    for features, labels in shown:
+        sizes.setdefault(labels.shape, []).append((features, labels))
+    return [
+        (
+            [
+                torch.cat(maps).clone()
+                for maps in zip(*(f for f, _ in some), strict=True)
+            ],
+            torch.cat([labels for _, labels in some]).clone(),
+        )
+        for some in sizes.values()
+    ]
+
+
+def trial(decoder: nn.Module, lessons: Sequence[Example], classes: int) -> float:
+    """Let a copy of a head take a few steps; return its Dice on what it saw.
 
     Parameters
     ----------
-    net : MultiHead
-        The network.
-    head : str
-        One of its heads.
-    shown : sequence of (features, labels)
-        Encoder features of annotated slices and their class indices.
+    decoder : Module
+        A head with its first weights; it stays as it is.
+    lessons : sequence of (features, labels)
+        Encoder features of annotated slices and their class indices, in batches.
     classes : int
         Of what is painted, background included.
     """
-    counts = torch.zeros(2, 1)
-    seen: list[tuple[Tensor, Tensor]] = []
-    for features, labels in shown:
-        logits, last = _seen(net, head, features)
-        known = (labels != IGNORE).flatten()
-        step = max(1, int(known.sum()) // PIXELS)
-        truth = labels.flatten()[known][::step]
-        answer = logits.argmax(1).flatten()[known][::step]
-        counts += hard_dice_counts((answer > 0).long(), (truth > 0).long(), 2).cpu()
-        rows = last.movedim(1, -1).flatten(0, -2)[known][::step]
-        seen.append((rows.float(), truth))
-    return Rank(_dice(counts), _probe(seen, classes))
+    tried = copy.deepcopy(decoder).train()
+    optimiser = optimisation.adamw([{"params": list(tried.parameters()), "lr": RATE}])
+    total = sum(len(labels) for _, labels in lessons)
+    for _ in range(STEPS):
+        optimiser.zero_grad(set_to_none=True)
+        for features, labels in lessons:
+            loss: Any = segmentation_loss(tried(features), labels)
+            (loss * len(labels) / total).backward()
+        nn.utils.clip_grad_norm_(tried.parameters(), optimisation.CLIP)
+        optimiser.step()
+    return dice(tried, lessons, classes)
 
 
-def _seen(net: MultiHead, head: str, features: list[Tensor]) -> tuple[Tensor, Tensor]:
-    """Logits, and what the class layer made them from."""
-    inputs: list[Tensor] = []
+@torch.no_grad()
+def dice(decoder: nn.Module, lessons: Sequence[Example], classes: int) -> float:
+    """Mean Dice of the classes that are painted or found.
 
-    def note(_: Any, arguments: tuple[Tensor]) -> None:
-        inputs.append(arguments[0])
-
-    decoder = net.heads[head]
-    handle = decoder.get_submodule("classify").register_forward_pre_hook(note)
-    try:
-        logits: Tensor = decoder(features)
-    finally:
-        handle.remove()
-    return logits, inputs[0]
-
-
-def _probe(seen: Sequence[tuple[Tensor, Tensor]], classes: int) -> float:
-    """Fit a class layer to every other slice and judge it by the rest; both ways."""
-    halves = [seen[::2], seen[1::2]] if len(seen) > 1 else [seen, seen]
-    counts = torch.zeros(2, classes - 1)
-    for learn, judged in (halves, halves[::-1]):
-        layer = _fitted(learn, classes)
-        for rows, truth in judged:
-            answer = (rows @ layer[:-1] + layer[-1]).argmax(1)
-            counts += hard_dice_counts(answer, truth, classes).cpu()
-    return _dice(counts)
-
-
-def _fitted(seen: Sequence[tuple[Tensor, Tensor]], classes: int) -> Tensor:
-    """Least squares of the classes on the features: (feature + 1, class).
-
-    Rare classes weigh more, by the root of their rarity: as often as background they
-    would be found everywhere, as rarely as they are, nowhere.
+    Parameters
+    ----------
+    decoder, lessons, classes
+        As of `trial`. With 2 classes, whatever is found is held against whatever is
+        painted.
     """
-    rows = torch.cat([features for features, _ in seen]).double()
-    truth = torch.cat([labels for _, labels in seen])
-    rows = torch.cat([rows, rows.new_ones(len(rows), 1)], 1)
-    sizes = torch.bincount(truth, minlength=classes).clamp_min(1).double()
-    weighted = rows * sizes.rsqrt()[truth][:, None]
-    gram = rows.T @ weighted
-    ridge = RIDGE * gram.diagonal().mean().clamp_min(1e-9)
-    gram += ridge * torch.eye(len(gram), dtype=gram.dtype, device=gram.device)
-    targets = torch.nn.functional.one_hot(truth, classes).double()
-    layer: Tensor = torch.linalg.solve(gram, weighted.T @ targets)
-    return layer.float()
-
-
-def _dice(counts: Tensor) -> float:
-    """Mean over the classes that were painted or found."""
+    last = classes - 1
+    counts = torch.zeros(2, last)
+    for features, labels in lessons:
+        known = labels != IGNORE
+        answer: Tensor = decoder(features).argmax(1)
+        pair = (answer[known].clamp(max=last), labels[known].clamp(max=last))
+        counts += hard_dice_counts(*pair, classes).cpu()
     values = [float(both / size) for both, size in counts.T if size]
     return float(np.mean(values)) if values else 0.0
