@@ -85,7 +85,7 @@ TARGETS = {
         {2: "grey matter"},
         seconds=10,
         slices=(5, 20),
-        repeats=(5, 3),
+        repeats=(3, 3),
     ),
     "ms_lesion": Target(
         "ms_lesion_multimodal",
@@ -202,7 +202,8 @@ def lines(name: str, content: Mapping[str, Any], split: str) -> Iterator[str]:
     ran = {run["arm"] for run in runs}
     arms = arms_of([arm for arm in target.arms if arm in ran])
     result = _outcome.outcome(arms, runs, content["basis"], [], head=name, seed=0)
-    yield f"### {name}, {len(here)} {split} subjects, {target.seconds:g} s a training"
+    persons = f"{len(here)} {split} subject{'s' if len(here) > 1 else ''}"
+    yield f"### {name}, {persons}, {target.seconds:g} s a training"
     yield ""
     yield "| slices | arm | Dice | 95 % | updates | over scratch | error gone | p |"
     yield "|---|---|---|---|---|---|---|---|"
@@ -223,25 +224,30 @@ def number(value: Any) -> float:
 def row_of(row: Mapping[str, Any], versus: Mapping[str, Any] | None) -> str:
     """Write one arm."""
     dice = row["dice"]
-    bounds = "-" if dice["low"] is None else f"{dice['low']:.2f} to {dice['high']:.2f}"
     gain = gone = p = "-"
     if versus is not None:
-        gain, gone = (
-            f"{versus[key]:+.0f} %" for key in ("gain_percent", "error_gone_percent")
-        )
-        p = "-" if versus["p_value"] is None else f"{versus['p_value']:.3f}"
+        more = versus["gain_percent"]
+        gain = f"{more:+.0f} %" if more < 1000 else "tenfold or more"
+        gone = f"{versus['error_gone_percent']:+.0f} %"
+        p = "-" if versus["p_value"] is None else f"{max(versus['p_value'], 5e-4):.3f}"
     arm, augmented, _ = row["arm"].partition("+augment")
     cells = (
         row["slices"],
         arm if augmented else f"{arm}, as drawn",
         f"{dice['mean']:.3f}",
-        bounds,
+        interval(dice, "{:.2f} to {:.2f}") or "-",
         f"{row['updates']:.0f}",
         gain,
         gone,
         p,
     )
     return "| " + " | ".join(map(str, cells)) + " |"
+
+
+def interval(found: Mapping[str, Any], form: str) -> str:
+    """Write an interval; nothing where there is none."""
+    low, high = number(found["low"]), number(found["high"])
+    return form.format(low, high) if low == low else ""
 
 
 def verdicts(
@@ -256,8 +262,7 @@ def verdicts(
         imagenet = pairs.get((*ours, "imagenet+augment"))
         if imagenet is not None:
             said += f", {imagenet['difference']:+.3f} over ImageNet only"
-            low, high = imagenet["low"], imagenet["high"]
-            said += "" if low is None else f" ({low:+.3f} to {high:+.3f})"
+            said += interval(imagenet, " ({:+.3f} to {:+.3f})")
         if count == min(target.slices):
             said += f"; {goal(dice[ours], dice[count, 'scratch+augment'])}"
         elif count == max(target.slices):

@@ -57,8 +57,8 @@ def finetune(
         Names for label ids 1, 2, ...; default: the labels' own names.
     init : str
         Where a new head starts: the name of another head, "random", or "auto" (the
-        head that knows most of what is painted, as it is or by a short probe of what
-        its decoder sees, if any knows more than random weights do).
+        head that gets most of some painted slices right after a few steps on them, if
+        any does better than random weights).
     mode : {"frozen", "full", "scratch"}
         Train the head alone; train everything; or start everything at random, for
         comparison. Only "frozen" keeps the other heads.
