@@ -172,6 +172,8 @@ class Bench:
     def begin_learning(self) -> None:
         """Let a head learn until it is stopped."""
         self.hand.click("panel.finetune")
+        # a segmentation that ended before it was cancelled has left a newer layer
+        self.panel.steps["finetune"].annotation.labels.choose(self.mine)
         self.until(lambda: self.hand.find("finetune.run").isEnabled(), 30)
         self.hand.click("finetune.run")
 
