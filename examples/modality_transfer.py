@@ -146,9 +146,7 @@ def features(source: Checkpoint, folder: Path) -> list[dict[str, Any]]:
         for patient in (SEEN, UNSEEN)
         for channels in (SOURCE, TARGET)
     }
-    depths = [
-        depth for depth in next(iter(groups.values())) if scaled(groups, depth).any()
-    ]
+    depths = [depth for depth in next(iter(groups.values())) if tells(groups, depth)]
     distances = [distance(groups, depth) for depth in depths]
     return [
         *pictures(groups, depths[-1]),
@@ -171,6 +169,14 @@ def encoded(
     rest = tuple(a for a in range(3) if a != volume.plane_axis)
     kept = (volume.data[0] > 0).mean(axis=rest) > TISSUE
     return {depth: rows[kept] for depth, rows in core.finish(steps).items()}
+
+
+def tells(groups: dict[str, dict[str, np.ndarray]], depth: str) -> bool:
+    """Whether most features at a depth differ between the slices of each group."""
+    tables = [group[depth] for group in groups.values()]
+    return all(
+        float(np.mean(rows.std(0) > STILL * abs(rows.mean(0)))) > 0.5 for rows in tables
+    )
 
 
 def scaled(groups: dict[str, dict[str, np.ndarray]], depth: str) -> np.ndarray:

@@ -168,19 +168,24 @@ def test_constant_features_are_no_evidence_and_give_numbers():
     ).all()
 
 
-def test_what_only_rounding_changes_is_no_evidence():
+@pytest.mark.parametrize("moved", [0.0, 0.004, 3.0])
+def test_a_level_that_died_is_no_evidence_whatever_it_answers(moved):
     rng = np.random.default_rng(0)
     scans = [features(rng) for _ in range(21)]
     dead = [6 + 0.002 * rng.choice([-1, 1], (len(scan["0"]), 8)) for scan in scans]
-    dead[-1] += 0.004  # one step of float16, to one side, for a scan of another size
+    dead[-1] += moved  # a picture of another size
     both = [scan | {"2": level} for scan, level in zip(scans, dead, strict=True)]
-    entries = [
-        (reference_features(s[:-1]), reference_features(s[-1:])) for s in (scans, both)
-    ]
-    (alone, with_dead) = (judge(*pair) for pair in entries)
+    (alone, with_dead), (slices, with_dead_slices) = (
+        [
+            look(reference_features(some[:-1]), reference_features(some[-1:]))
+            for some in (scans, both)
+        ]
+        for look in (judge, witness)
+    )
     assert with_dead.mmd2[-1] == 0
     assert with_dead.p == alone.p
     np.testing.assert_array_equal(with_dead.mmd2[:-1], alone.mmd2)
+    assert np.corrcoef(with_dead_slices, slices)[0, 1] > 0.999
 
 
 def test_features_of_another_encoder_are_refused():

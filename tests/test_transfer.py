@@ -91,6 +91,11 @@ def test_the_report_is_one_page_that_says_who_won(report, tmp_path):
     assert {row["arm"] for row in words.rows} == {row["arm"] for row in report.arms}
     for suffix in (".html", ".csv", ".json"):
         write_report(words, tmp_path / f"report{suffix}")
+    nothing = {"gain_percent": float("nan"), "difference": 0.0}  # 0 against 0
+    blank = replace(
+        report, comparisons=[dict(row) | nothing for row in report.comparisons]
+    )
+    assert "nan" not in describe(blank).verdict
     page = (tmp_path / "report.html").read_text("utf-8")
     assert page.count("data:image/svg+xml") == len(words.figures)
     assert "http" not in page.split("</style>")[1].replace("http://www.w3.org", "")

@@ -28,7 +28,7 @@ from numpy.typing import NDArray
 
 from ._kernels import gram_of, mean_kernel_strips, median_gamma
 from ._novelty import novelty, novelty_to
-from ._reference import depths, deviation
+from ._reference import depths, deviation, stilled
 from .errors import DimensionMismatch
 
 Entry: TypeAlias = Mapping[str, NDArray[Any]]
@@ -94,6 +94,7 @@ def judge(reference: Entry, new: Entry) -> Judgement:
         If the entries are not of one encoder.
     """
     names = same_encoder(reference, new)
+    new = stilled(new, reference)
     slices = min(SLICES, len(new["scan"]))
     stored, fresh = matched_rows(reference, slices), matched_rows(new, slices)
     picked = np.concatenate((stored, fresh + len(reference["scan"])))
@@ -138,6 +139,7 @@ def witness(reference: Entry, new: Entry) -> Floats:
         at about the same position. Above 0: unlike the reference.
     """
     names = same_encoder(reference, new)
+    new = stilled(new, reference)
     usual = np.zeros((2, len(reference["scan"])))
     found = np.zeros((2, len(new["scan"])))
     for name in names:

@@ -63,10 +63,13 @@ def _verdict(result: TransferReport) -> str:
         for side in ("arm", "against")
     )
     said = f"Learned from {_slices(best['slices'])}: {best['arm']} reaches Dice "
-    said += f"{ours:.3f}, {best['against']} {theirs:.3f} ({best['gain_percent']:+.0f} %"
+    said += f"{ours:.3f}, {best['against']} {theirs:.3f}"
+    more = []
+    if math.isfinite(best["gain_percent"]):  # over a Dice of 0 there is none
+        more.append(f"{best['gain_percent']:+.0f} %")
     if best["difference"] > 0:
-        said += f", {best['error_gone_percent']:.0f} % of the error gone"
-    return f"{said}; {_sure(best)})."
+        more.append(f"{best['error_gone_percent']:.0f} % of the error gone")
+    return f"{said} ({'; '.join(filter(None, [', '.join(more), _sure(best)]))})."
 
 
 def _sure(row: Mapping[str, Any]) -> str:

@@ -122,6 +122,26 @@ def deviation(table: NDArray[Any]) -> NDArray[np.float64]:
     return np.where(varies, sd, np.inf)
 
 
+def stilled(
+    entry: Mapping[str, NDArray[Any]], reference: Mapping[str, NDArray[Any]]
+) -> dict[str, NDArray[Any]]:
+    """Give features that never move in a reference their value there.
+
+    A unit that died in training answers to the size of a picture, if to anything.
+
+    Parameters
+    ----------
+    entry, reference : mapping of ndarray
+        As `reference_features` makes them, by one encoder.
+    """
+    found = dict(entry)
+    for name in depths(reference):
+        still = np.isinf(deviation(reference[name]))
+        usual = reference[name].mean(axis=0, dtype=np.float64)
+        found[name] = np.where(still, usual.astype(np.float16), entry[name])
+    return found
+
+
 def _slices(features: Mapping[str, NDArray[Any]], names: list[str], scan: int) -> int:
     """Check the features of a scan, and count its slices."""
     if depths(features) != names:

@@ -25,7 +25,7 @@ from ._embedding import embed, scan_points
 from ._fingerprint import Range, fingerprint, outside
 from ._levels import flat_notes, verdict_of
 from ._mmd import mmd_test
-from ._reference import deviation, reference_features
+from ._reference import deviation, reference_features, stilled
 from .types import Checkpoint, ShiftReport, Verdict, Volume
 
 FEWEST = 19  # persons in the reference: with fewer, p could not reach .05
@@ -47,7 +47,8 @@ class Case:
     ) -> Case:
         entry = reference_features([features])
         every = reference_features([features], cap=max(map(len, features.values())))
-        return cls(label, entry, judge(reference, entry), witness(reference, every))
+        judgement, unlike = judge(reference, entry), witness(reference, every)
+        return cls(label, stilled(entry, reference), judgement, unlike)
 
 
 @dataclass(frozen=True, eq=False)
