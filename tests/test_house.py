@@ -38,8 +38,9 @@ FLOORS = """
     > gui/choosers, gui/tally
     > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend, gui/series,
     gui/new_layer, gui/results, gui/judging, gui/writers
-    > gui/drafting, gui/shift_points > gui/layers, gui/worker, gui/form, gui/view, gui/drawing,
-    gui/words, gui/keys, gui/ledger, gui/heads, gui/scans
+    > gui/drafting, gui/shift_points
+    > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words,
+    gui/keys, gui/ledger, gui/heads, gui/scans
     > gui/nouns > gui/colours, gui/kept, gui/proposals,
     gui/activity, gui/stepping, gui/touch, gui/fold,
     gui/preferences > gui
