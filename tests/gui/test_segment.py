@@ -37,6 +37,22 @@ def test_the_head_that_the_card_recommends_is_ticked(form, opened):
     assert form.bar.run.isEnabled()
 
 
+@pytest.mark.parametrize(
+    ("limits", "shown"),
+    [
+        (["liver, heart: thick slices.", "cord: few.", "All: few."], [0]),
+        (["liver, cord: thick slices.", "All: few.", "Few scanners."], [1, 2]),
+    ],
+)
+def test_the_limits_of_the_heads_that_are_ticked_are_shown(
+    form, opened, models, monkeypatch, limits, shown
+):
+    monkeypatch.setitem(models[0].card, "limits", limits)
+    form.heads.tick(["heart"])
+    form._check()
+    assert form.card.text().splitlines() == [limits[i] for i in shown]
+
+
 def test_an_unstated_kind_of_scan_ticks_nothing_and_asks(form, opened, control):
     form.modality.setCurrentText("Not stated")
     assert form.chosen_heads() == ()

@@ -172,10 +172,11 @@ class SegmentWidget(QWidget):
         """Show what the card says against the ticked heads."""
         model = self.model.info()
         limits = [str(x) for x in model.card.get("limits", ())] if model else []
-        heads = tuple(f"{head}:" for head in self.chosen_heads())
-        others = tuple(f"{head}:" for head in model.heads) if model else ()
-        ours = [x for x in limits if x.startswith(heads)]
-        ours = ours or [x for x in limits if not x.startswith(others)]
+        known = set(model.heads) if model else set()
+        about = [set(limit.partition(":")[0].split(", ")) & known for limit in limits]
+        heads = set(self.chosen_heads())
+        ours = [x for x, names in zip(limits, about, strict=True) if names & heads]
+        ours = ours or [x for x, names in zip(limits, about, strict=True) if not names]
         self.card.setText("\n".join(ours))
         self.card.setVisible(bool(ours))
 
