@@ -30,6 +30,7 @@ from napari_hydraseg.core.networks import (
 from napari_hydraseg.core.networks._depthwise import depthwise
 from napari_hydraseg.core.networks._doubled import doubled
 from napari_hydraseg.core.networks._efficientnet import EfficientNetLite0
+from napari_hydraseg.core.networks._instance import InstanceNorm2d
 from napari_hydraseg.core.networks.unet3d import build as build_unet3d
 
 OPTIONS = {
@@ -313,3 +314,35 @@ def test_a_map_is_doubled_joined_and_convolved_in_one(skips):
     )
     for one, other in pairs:
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-3)
+
+
+@pytest.mark.parametrize("shape", [(3, 5, 7, 6), (1, 4, 2, 2), (2, 16, 40, 40)])
+def test_our_instance_norm_is_that_of_pytorch(shape):
+    torch.manual_seed(0)
+    theirs = torch.nn.InstanceNorm2d(shape[1], affine=True)
+    ours = InstanceNorm2d(shape[1], affine=True)
+    torch.nn.init.uniform_(theirs.weight)
+    torch.nn.init.uniform_(theirs.bias)
+    ours.load_state_dict(theirs.state_dict())
+    start = 3 + torch.randn(shape).contiguous(memory_format=torch.channels_last)
+    found = []
+    for norm in (ours, theirs):
+        x = start.clone(memory_format=torch.preserve_format).requires_grad_()
+        y = norm(x)
+        (y * torch.linspace(0, 1, y.numel()).view(shape)).sum().backward()
+        found.append((y, x.grad, norm.weight.grad, norm.bias.grad))
+    assert found[0][0].is_contiguous(memory_format=torch.channels_last)
+    assert type(found[0][0].grad_fn).__name__ == "_NormalisedBackward"
+    pixels = start[0, 0].numel()  # that the gradients of weight and bias sum over
+    for mine, other, atol in zip(
+        *found, (1e-5, 1e-5, *[1e-5 * pixels] * 2), strict=True
+    ):
+        assert torch.allclose(mine, other, rtol=1e-4, atol=atol)
+
+
+def test_our_instance_norm_leaves_other_formats_and_precisions_to_pytorch():
+    norm = InstanceNorm2d(4, affine=True)
+    plain = torch.randn(2, 4, 6, 6)
+    low = plain.bfloat16().contiguous(memory_format=torch.channels_last)
+    for x in (plain, low):
+        assert torch.equal(norm(x), torch.nn.InstanceNorm2d(4, affine=True)(x))

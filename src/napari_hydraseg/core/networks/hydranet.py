@@ -20,6 +20,7 @@ from ._blocks import Encoder, MultiHead
 from ._densenet import DenseNet121
 from ._doubled import doubled
 from ._efficientnet import EfficientNetLite0
+from ._instance import InstanceNorm2d
 from ._plaindecoder import PlainDecoder
 
 NDIM = 2
@@ -28,7 +29,7 @@ SOURCE = "HydraNet (github.com/Shirialmog/HydraNet); doi 10.48550/arXiv.1905.119
 
 Norm = Literal["instance", "batch"]
 _NORMS: dict[str, type[nn.Module]] = {
-    "instance": nn.InstanceNorm2d,
+    "instance": InstanceNorm2d,
     "batch": nn.BatchNorm2d,
 }
 _ENCODERS = {"efficientnet_lite0": EfficientNetLite0, "densenet121": DenseNet121}
@@ -54,7 +55,7 @@ class _Up(nn.Module):
     def forward(self, x: Tensor, skip: Tensor | None) -> Tensor:
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(x) if i else doubled(x, skip, conv.get_parameter("weight"))
-            x = norm(x)  # loses the memory format that convolutions like
+            x = norm(x)  # may lose the memory format that convolutions like
             x = F.relu(x.contiguous(memory_format=torch.channels_last))
         return x
 
