@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
+from importlib import import_module
 from typing import Any, TypeAlias
 
 from napari_hydraseg.core.types import Progress, Segmentation, Steps
@@ -26,6 +27,7 @@ def layer_steps(
     geometry : mapping
         Of the scan's layer.
     """
+    import_module("pandas")  # or the window stands still: napari's first labels need it
     results = {}
     for head, segmentation in (yield from steps).items():
         yield Progress(1, 1, "counting")
