@@ -7,22 +7,29 @@ import sys
 import time
 import tomllib
 from pathlib import Path
+from types import SimpleNamespace
 
 import nibabel as nib
 import numpy as np
 import pytest
+import torch
 
 from napari_hydraseg.core import (
     _evidence,
+    _fit,
     finish,
     load_volume,
+    networks,
     pretrain,
+    save_checkpoint,
     segment,
     shift,
 )
 from napari_hydraseg.core._datasets import dataset
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import WrongInput
+from napari_hydraseg.core.networks._efficientnet import imagenet_weights
+from napari_hydraseg.core.pretrain import _cases as cases_of
 from napari_hydraseg.core.types import Volume
 
 
@@ -128,6 +135,59 @@ def test_a_budget_in_minutes_is_kept(sets):
             began = time.monotonic()
         last = progress.note
     assert 5 < time.monotonic() - began < 20
+
+
+def test_a_run_goes_on_from_a_model_with_its_last_level_made_anew(
+    sets, taught, tmp_path
+):
+    first, _ = taught
+    save_checkpoint(first, tmp_path / "first.safetensors")
+    plan = config(sets, steps=3, validate_every=3) | {
+        "start": str(tmp_path / "first.safetensors"),
+        "depth": 5,
+        "renew": True,
+    }
+    further = finish(pretrain(plan))
+    named = networks.build(first.spec)
+    levels = named.encoder.levels()
+    deepest = {id(v) for m in levels[-1] for v in m.state_dict(keep_vars=True).values()}
+    for name, value in named.state_dict(keep_vars=True).items():
+        if not name.startswith("encoder") or value.dtype == torch.int64:
+            continue
+        same = np.array_equal(first.weights[name], further.weights[name])
+        assert same == (id(value) not in deepest), name
+
+
+def test_levels_made_anew_start_from_imagenet_with_statistics_of_their_own(sets):
+    plan = config(sets, steps=1, validate_every=1, renew=True) | {"depth": 5}
+    renewed = finish(pretrain(plan)).weights
+    start = imagenet_weights()
+    last = "_blocks.15._project_conv.weight"
+    assert np.allclose(renewed[f"encoder.{last}"], start[last], atol=5e-3)
+    mean = "_blocks.15._bn1.running_mean"
+    assert not np.allclose(renewed[f"encoder.{mean}"], start[mean], atol=1e-2)
+    stem = "_conv_stem.weight"
+    assert not np.allclose(renewed[f"encoder.{stem}"], start[stem].sum(1, True))
+
+
+def test_the_log_shows_which_encoder_level_is_dead(sets, taught):
+    first, _ = taught
+    data = dataset(table("bright"), sets)
+    cases = cases_of(data, first.spec, "train")
+    part = _fit.Taught(data, cases, [])
+
+    def spread():
+        run = SimpleNamespace(seed=0, averaged=net, ranks=SimpleNamespace(device="cpu"))
+        run.format = torch.channels_last
+        return _fit._spread(run, [part], first.spec)
+
+    net = networks.network(first)
+    alive = spread()
+    assert min(alive[level] for level in "0123") > 0.01
+    torch.nn.init.zeros_(net.encoder._blocks[3]._project_conv.weight)
+    dead = spread()
+    assert dead["3"] < 1e-5
+    assert dead["2"] == alive["2"]
 
 
 def test_a_set_teaches_only_the_heads_that_it_knows(sets):
@@ -315,8 +375,9 @@ def test_the_shell_trains_from_a_file_and_writes_the_card(sets, tmp_path):
     rows = [
         json.loads(line) for line in (tmp_path / "two.jsonl").read_text().splitlines()
     ]
-    assert rows[-1]["kind"] == "val"
-    assert rows[-1]["step"] == 2
+    assert [row["kind"] for row in rows[-2:]] == ["val", "spread"]
+    assert {row["step"] for row in rows[-2:]} == {2}
+    assert {"0", "1", "2", "3", "4", "5"} <= rows[-1].keys()
     again = subprocess.run(
         [*verb, "-o", str(model), "--resume", "--overwrite"],
         capture_output=True,

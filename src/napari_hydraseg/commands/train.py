@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -221,7 +222,9 @@ def _check_model_file(path: Path, *, overwrite: bool) -> None:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """Read a TOML file; its folder of data is relative to it.
+    """Read a TOML file; the paths in it are relative to it.
+
+    One that says ``extends = "OTHER.toml"`` has only what differs from the other.
 
     Raises
     ------
@@ -232,7 +235,22 @@ def _read_config(path: Path) -> dict[str, Any]:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongInput(f"{path.name} is no TOML: {error}.", "Mend it.") from error
-    return {**config, "data": str(path.parent / config.get("data", "."))}
+    other = config.pop("extends", None)
+    if other is None:
+        config.setdefault("data", ".")
+    for key in ("data", "start"):
+        if config.get(key) not in (None, "imagenet", "random"):
+            config[key] = str(path.parent / config[key])
+    return config if other is None else _over(_read_config(path.parent / other), config)
+
+
+def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Put tables over tables: what the upper one says, it says instead."""
+    joined = {**below, **above}
+    for key in below.keys() & above.keys():
+        if isinstance(below[key], dict) and isinstance(above[key], dict):
+            joined[key] = _over(below[key], above[key])
+    return joined
 
 
 def _content(result: FinetuneResult, output: Path) -> dict[str, Any]:

@@ -20,6 +20,8 @@ from .optimisation import optimise
 from .training import Case, draw
 from .types import ModelSpec, Progress, Steps, finish
 
+ROUNDS = 20  # over the sets, to measure statistics of renewed levels
+
 
 @dataclass(frozen=True, eq=False)
 class Taught:
@@ -76,6 +78,11 @@ def fit(
     run = Run(config, spec, ranks)
     if files.state is not None and files.state.is_file():
         run.load(files.state)
+    elif config.get("renew", False):
+        drawn = (
+            _draw(run, part, spec, run.rng)[0] for _ in range(ROUNDS) for part in taught
+        )
+        run.measure(drawn)
     record = Record(
         files.log if ranks.first else None, files.track if ranks.first else None
     )
@@ -103,6 +110,7 @@ def fit(
             if due and ranks.first:
                 dice = _validate(run, taught, spec)
                 record.validation(run.step, run.curve[-1])
+                record.spread(run.step, _spread(run, taught, spec))
                 if files.state is not None:
                     run.save(files.state)
             if profiler is not None:
@@ -148,20 +156,7 @@ def _losses(run: Run, taught: Sequence[Taught], spec: ModelSpec) -> dict[str, Te
     found: dict[str, list[Tensor]] = {}
     device = run.ranks.device
     for part in taught:
-        recipe = replace(
-            augment.STRONG,
-            flip=0.5 if part.data.flip else 0.0,
-            floor=part.floor(spec),
-        )
-        images, labels = draw(
-            part.train,
-            part.data.slices_per_step,
-            size=part.data.patch,
-            slices=int(spec.options.get("slices", 1)),
-            recipe=recipe,
-            rng=run.rng,
-        )
-        batch = images.to(device, memory_format=run.format)
+        batch, labels = _draw(run, part, spec, run.rng)
         with torch.autocast(device.split(":")[0], torch.bfloat16, enabled=run.low):
             logits = run.net(batch, tuple(part.data.heads))
         for head in part.data.heads:
@@ -169,6 +164,41 @@ def _losses(run: Run, taught: Sequence[Taught], spec: ModelSpec) -> dict[str, Te
             loss = segmentation_loss(logits[head].float(), truth)
             found.setdefault(head, []).append(loss)
     return {head: torch.stack(losses).mean() for head, losses in found.items()}
+
+
+def _draw(
+    run: Run, part: Taught, spec: ModelSpec, rng: np.random.Generator
+) -> tuple[Tensor, Tensor]:
+    """Draw augmented slices of a set, and their labels."""
+    recipe = replace(
+        augment.STRONG,
+        flip=0.5 if part.data.flip else 0.0,
+        floor=part.floor(spec),
+    )
+    images, labels = draw(
+        part.train,
+        part.data.slices_per_step,
+        size=part.data.patch,
+        slices=int(spec.options.get("slices", 1)),
+        recipe=recipe,
+        rng=rng,
+    )
+    return images.to(run.ranks.device, memory_format=run.format), labels
+
+
+@torch.inference_mode()
+def _spread(run: Run, taught: Sequence[Taught], spec: ModelSpec) -> dict[str, float]:
+    """How far slices of all sets lie apart at each encoder level, of their mean.
+
+    A level that has died in training says the same of every slice: 0.
+    """
+    rng = np.random.default_rng(run.seed)
+    seen = [run.averaged.encoder(_draw(run, part, spec, rng)[0]) for part in taught]
+    spreads = {}
+    for level, maps in enumerate(zip(*seen, strict=True)):
+        rows = torch.cat([one.float().flatten(2).mean(2) for one in maps])
+        spreads[str(level)] = (rows.std(0).mean() / rows.abs().mean()).item()
+    return spreads
 
 
 def _validate(run: Run, taught: Sequence[Taught], spec: ModelSpec) -> float:

@@ -42,6 +42,10 @@ class Record:
         """Note the Dice of each head."""
         self._write("val", step, values)
 
+    def spread(self, step: int, values: Mapping[str, float]) -> None:
+        """Note how far apart slices lie at each encoder level."""
+        self._write("spread", step, values)
+
     def close(self) -> None:
         """Close the files."""
         if self._file is not None:

@@ -3,17 +3,18 @@
 import copy
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from . import networks
 from ._ranks import Ranks
 from ._weighting import Weighting
+from .checkpoint import load_checkpoint
 from .errors import WrongInput
 from .io.atomic import atomic_write
 from .networks import MultiHead
@@ -59,7 +60,7 @@ class Run:
         heads = [*self.net.heads.parameters(), *self.weighting.parameters()]
         self.optimiser = adamw(
             [
-                {"params": list(self.net.encoder.parameters()), "lr": rates["encoder"]},
+                {"params": _trained(self.net.encoder), "lr": rates["encoder"]},
                 {"params": heads, "lr": rates["heads"]},
             ]
         )
@@ -75,6 +76,29 @@ class Run:
             for name, mean in means.items():
                 if mean.is_floating_point():
                     mean.lerp_(values[name], 1 - decay)
+
+    def measure(self, batches: Iterable[Tensor]) -> None:
+        """Measure what the batch norms of the trained encoder levels see at the start.
+
+        Levels that start anew over levels which have learned see other values there
+        than their statistics were made of.
+        """
+        norms = [
+            module
+            for module in self.net.encoder.modules()
+            if isinstance(module, nn.modules.batchnorm._BatchNorm) and _trained(module)
+        ]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+            norm.train()
+        with torch.no_grad():
+            for batch in batches:
+                self.net.encoder(batch)
+        for norm in norms:
+            norm.eval()
+        for copied in (self.averaged, self.best):
+            copied.load_state_dict(self.net.state_dict())
 
     def settle(self) -> None:
         """Keep the statistics of batch norms: from now on they are as at inference.
@@ -129,13 +153,32 @@ class Run:
             self.rng = np.random.default_rng([self.seed, self.ranks.rank, self.step])
 
 
+def _trained(module: nn.Module) -> list[nn.Parameter]:
+    return [p for p in module.parameters() if p.requires_grad]
+
+
 def _start(config: Mapping[str, Any], spec: ModelSpec) -> MultiHead:
     net: MultiHead = networks.build(spec, seed=config["seed"])
-    if config["start"] == "imagenet":
-        slices = int(spec.options.get("slices", 1))
-        start = adapt_imagenet(
-            imagenet_weights(), slices * len(spec.channels), together=slices
-        )
-        net.encoder.load_state_dict(start)
+    start, depth = config["start"], int(config.get("depth", 0))
+    if start == "imagenet":
+        _take_imagenet(net.encoder, spec)
+    elif start != "random":
+        before = networks.network(load_checkpoint(start))
+        net.load_state_dict(before.state_dict())
+    levels = net.encoder.levels()
+    if config.get("renew", False):
+        fresh = copy.deepcopy(net.encoder)
+        _take_imagenet(fresh, spec)
+        for mine, new in zip(levels[depth:], fresh.levels()[depth:], strict=True):
+            nn.ModuleList(mine).load_state_dict(nn.ModuleList(new).state_dict())
+    for kept in levels[:depth]:
+        nn.ModuleList(kept).requires_grad_(False)
     net.train().encoder.eval()  # batch norms keep their statistics
     return net
+
+
+def _take_imagenet(encoder: nn.Module, spec: ModelSpec) -> None:
+    slices = int(spec.options.get("slices", 1))
+    channels = slices * len(spec.channels)
+    start = adapt_imagenet(imagenet_weights(), channels, together=slices)
+    encoder.load_state_dict(start)

@@ -26,7 +26,8 @@ _KEYS = (
     "intensity spacing_mm recommended dataset"
 ).split()
 _MORE_KEYS = (
-    "steps minutes precision description licence limits weighting largest mirror settle"
+    "steps minutes precision description licence limits weighting largest mirror "
+    "settle depth renew"
 ).split()
 _SET_KEYS = "folder heads modality patch slices_per_step".split()
 _MORE_SET_KEYS = "flip floor nominal licence data cite".split()
