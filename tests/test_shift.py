@@ -4,6 +4,7 @@ import sys
 import time
 import types
 from dataclasses import replace
+from math import nan
 
 import numpy as np
 import pytest
@@ -285,6 +286,10 @@ def test_causes_are_what_lies_outside_in_plain_words():
         ([99, 100, 60], None),
         ([60, 90, 99], 2),
         ([99, 99, 99], None),
+        ([60, 90, 99, nan], 2),  # a level at which all scans look alike
+        ([60, 99, 90, nan], None),
+        ([nan, 90, 99, 99], 2),
+        ([nan, nan, nan, nan], None),
     ],
 )
 def test_the_profile_speaks_for_the_deepest_level_that_looks_alike(percentiles, depth):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from math import isnan
 from typing import Any
 
 from .types import Verdict
@@ -23,7 +24,8 @@ def advise(
     head : str
         The head whose training scans are nearest.
     percentiles : sequence of float
-        Per encoder depth, finest first: share of the reference that lies closer.
+        Per encoder depth, finest first: share of the reference that lies closer; nan
+        where all scans look alike, which speaks for no depth.
 
     Returns
     -------
@@ -43,8 +45,9 @@ def advise(
     is advised: the whole encoder frozen, a new head started from the one that fits the
     painted slices best.
     """
-    levels = len(percentiles)
-    alike = [i for i, value in enumerate(percentiles) if value <= INSIDE]
+    told = [i for i, value in enumerate(percentiles) if not isnan(value)]
+    alike = [i for i in told if percentiles[i] <= INSIDE]
+    levels = max(told, default=-1) + 1
     frozen = max(alike) + 1 if alike else levels
     advice: dict[str, Any] = {
         "init": head,

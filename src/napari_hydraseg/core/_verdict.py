@@ -82,7 +82,7 @@ def report(
     """Put together what was found; see `core.shift`."""
     judged = found.persons >= FEWEST
     verdict, p, p_floor, percentile = _overall(found, seed)
-    by_depth = _by_depth(found.cases)
+    by_depth, flat = _by_depth(found.cases), _flat(found)
     return ShiftReport(
         verdict=verdict,
         p=p,
@@ -100,7 +100,10 @@ def report(
         advice=advise(
             verdict,
             head=found.head,
-            percentiles=[row["percentile"] for row in by_depth],
+            percentiles=[
+                nan if str(row["depth"]) in flat else row["percentile"]
+                for row in by_depth
+            ],
         ),
         basis={
             "model": checkpoint.name,
@@ -114,7 +117,7 @@ def report(
             "seed": seed,
         },
         picture=_picture(found, seed),
-        notes=tuple(_flat(found)),
+        notes=tuple(flat_notes(flat)),
     )
 
 
@@ -140,11 +143,11 @@ def _flat(found: Comparison) -> list[str]:
     if not found.cases:
         return []
     entries = [found.reference, *(case.entry for case in found.cases)]
-    return flat_notes(
+    return [
         name
         for name in found.cases[0].judgement.depths
         if not any(table.any() for table in scaled(*[entry[name] for entry in entries]))
-    )
+    ]
 
 
 def _overall(found: Comparison, seed: int) -> tuple[Verdict, float, float, float]:
