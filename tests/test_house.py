@@ -68,7 +68,7 @@ FLOORS = """
 1   core/cleaning, core/threshold > core/_pieces
 1   core/interpolation
 1   core/_datasets > core/_decathlon > core/io > core/io/labels, core/io/export
-    > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
+    > core/io/saving > core/io/volumes, core/io/_dicom_seg > core/io/scan > core/io/*
     > core/io/_dicom_choice, core/io/_dicom_picture, core/io/_dicom_even,
     core/io/_dicom_mosaic
     > core/io/_dicom_pixels, core/io/_dicom_sort > core/io/_dicom_values,

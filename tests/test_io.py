@@ -2,6 +2,7 @@
 
 import gzip
 import itertools
+from dataclasses import replace
 
 import nibabel as nib
 import numpy as np
@@ -10,9 +11,11 @@ from PIL import Image
 
 from napari_hydraseg.core import (
     Segmentation,
+    Volume,
     load_segmentation,
     load_volume,
     save_segmentation,
+    save_volume,
 )
 from napari_hydraseg.core.errors import (
     GeometryMismatchError,
@@ -25,6 +28,7 @@ from napari_hydraseg.core.errors import (
     UnsupportedDtype,
     UnsupportedShape,
     WouldOverwrite,
+    WouldOverwriteSource,
 )
 
 MARK = 1000  # value of the marker voxel
@@ -279,6 +283,56 @@ def test_a_mask_is_never_overwritten_unasked(tmp_path):
     with pytest.raises(SaveError):
         save_segmentation(mask, tmp_path / "m.doc")
     assert {p.name for p in tmp_path.iterdir()} == {"m.nii"}
+
+
+@pytest.mark.parametrize("codes", ORIENTATIONS[::7])
+@pytest.mark.parametrize("kind", [np.int16, np.float32, np.float64, np.uint8])
+def test_a_scan_comes_back_on_its_own_grid(tmp_path, codes, kind):
+    affine = oblique(3) @ nib.orientations.inv_ornt_aff(
+        nib.orientations.axcodes2ornt(codes), (5, 6, 7)
+    )
+    grey = np.random.default_rng(0).integers(0, 200, (5, 6, 7)).astype(kind)
+    scan = load_volume(write(tmp_path / "a.nii", grey, affine))
+    save_volume(scan, tmp_path / "b.nii.gz")
+    first, second = nib.load(tmp_path / "a.nii"), nib.load(tmp_path / "b.nii.gz")
+    assert second.get_data_dtype() == kind
+    assert np.array_equal(second.get_fdata(), grey)
+    assert np.array_equal(second.affine, first.affine)
+    for field in ("sform_code", "qform_code", "pixdim"):
+        assert np.array_equal(second.header[field], first.header[field]), field
+
+
+def test_channels_become_the_fourth_axis(tmp_path):
+    grey = np.random.default_rng(0).normal(size=(5, 6, 7)).astype(np.float32)
+    scan = load_volume(write(tmp_path / "a.nii", grey, oblique(1)))
+    both = replace(scan, data=np.concatenate([scan.data, 2 * scan.data]))
+    save_volume(both, tmp_path / "b.nii")
+    found = nib.load(tmp_path / "b.nii").get_fdata()
+    assert found.shape == (5, 6, 7, 2)
+    assert np.array_equal(found[..., 1], 2 * grey)
+
+
+def test_a_scan_of_no_file_is_written_where_it_lies(tmp_path):
+    data = np.arange(24, dtype=np.float16).reshape(1, 2, 3, 4)
+    affine = np.diag([5.0, 1.0, 2.0, 1.0])
+    save_volume(Volume(data, affine), tmp_path / "a.nii.gz")
+    again = load_volume(tmp_path / "a.nii.gz")
+    assert np.array_equal(again.data, data)
+    np.testing.assert_allclose(again.affine, affine)
+
+
+def test_a_scan_is_never_written_over_itself_or_over_others_unasked(tmp_path):
+    path = write(tmp_path / "a.nii", marked(), oblique(1))
+    scan = load_volume(path)
+    with pytest.raises(WouldOverwrite):
+        save_volume(scan, path)
+    with pytest.raises(WouldOverwriteSource):
+        save_volume(scan, path, overwrite=True)
+    with pytest.raises(SaveError, match=r"\.nii"):
+        save_volume(scan, tmp_path / "a.png")
+    with pytest.raises(GeometryMismatchError):
+        save_volume(replace(scan, data=scan.data[:, :-1]), tmp_path / "b.nii")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii"]
 
 
 def test_real_scans_keep_their_grid(data_root, tmp_path):

@@ -25,7 +25,6 @@ from .commands.scans import make_folder
 from .commands.session import remark, session
 from .commands.work import run
 from .core._figures import png_of_slice
-from .core.io import frame, nifti_write
 from .core.io.atomic import atomic_write, ensure_writable
 from .core.types import (
     Checkpoint,
@@ -152,13 +151,7 @@ def _sample(folder: Path, *, overwrite: bool) -> Demo:
     core.save_segmentation(
         replace(truth, grid=grid), folder / TRUTH, overwrite=overwrite
     )
-    data = frame.to_file(volume.data[0], grid.transform)
-    affine = frame.affine_to_file(volume.affine, grid.transform, grid.shape)
-    atomic_write(
-        folder / SCAN,
-        lambda file: nifti_write.write(file, data, grid, affine, compress=True),
-        overwrite=overwrite,
-    )
+    core.save_volume(replace(volume, grid=grid), folder / SCAN, overwrite=overwrite)
     return Demo(
         folder,
         overwrite,

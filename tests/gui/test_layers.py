@@ -377,6 +377,38 @@ def test_saving_a_layer_and_reading_it_back_gives_the_same_grid(
     assert after.names == {1: "blood"}
 
 
+def test_saving_an_image_layer_gives_the_scan_back_on_its_own_grid(scan, tmp_path):
+    core.save_volume(scan, tmp_path / "a.nii.gz")
+    opened = core.load_volume(tmp_path / "a.nii.gz")
+    path = str(tmp_path / "b.nii.gz")
+    data, attributes, _ = image_of(opened).as_layer_data_tuple()
+    assert writers.write_image(path, data, attributes) == [path]
+    again = core.load_volume(path)
+    assert np.array_equal(again.data, opened.data)
+    assert np.array_equal(again.affine, opened.affine)
+    assert again.grid.shape == opened.grid.shape
+
+
+def test_of_several_channels_the_one_that_is_shown_is_saved(scan, tmp_path):
+    both = replace(
+        scan, data=np.concatenate([scan.data, 2 * scan.data]), names=("a", "b")
+    )
+    made = layers.layers_of(both, name="scan")[1]
+    data, attributes, _ = Image(made[0], **made[1]).as_layer_data_tuple()
+    writers.write_image(str(tmp_path / "b.nii.gz"), data, attributes)
+    again = core.load_volume(tmp_path / "b.nii.gz")
+    assert again.data.shape[0] == 1
+    np.testing.assert_allclose(again.data[0], 2 * scan.data[0], rtol=1e-6)
+
+
+def test_a_plain_image_layer_is_saved_where_it_lies(tmp_path):
+    layer = Image(np.ones((3, 4, 5), np.float32), scale=(5, 2, 1), units="mm")
+    data, attributes, _ = layer.as_layer_data_tuple()
+    writers.write_image(str(tmp_path / "b.nii.gz"), data, attributes)
+    again = core.load_volume(tmp_path / "b.nii.gz")
+    np.testing.assert_allclose(again.spacing_mm, (5, 2, 1))
+
+
 def test_the_sample_says_that_it_is_synthetic_and_hides_its_truth():
     (_, image, _), (_, truth, _) = layers.phantom()
     assert "synthetic" in image["name"]

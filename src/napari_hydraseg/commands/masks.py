@@ -207,21 +207,7 @@ def class_rows(found: Segmentation) -> list[dict[str, Any]]:
 
 def _save_probabilities(found: Segmentation, path: Path, *, overwrite: bool) -> None:
     """Write one float volume per class, background first, on the scan's own grid."""
-    from napari_hydraseg.core.io import frame, nifti_write
-
-    if found.probabilities is None or found.grid is None:
+    if found.probabilities is None:
         return
-    grid = found.grid
-    shape = grid.shape[:3]
-    maps = [
-        frame.to_file(channel, grid.transform).reshape(shape)
-        for channel in found.probabilities
-    ]
-    affine = frame.affine_to_file(found.affine, grid.transform, grid.shape)
-    atomic_write(
-        path,
-        lambda file: nifti_write.write(
-            file, np.stack(maps, axis=-1), grid, affine, compress=True
-        ),
-        overwrite=overwrite,
-    )
+    maps = core.Volume(found.probabilities, found.affine, grid=found.grid)
+    core.save_volume(maps, path, overwrite=overwrite)

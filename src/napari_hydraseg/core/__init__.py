@@ -31,6 +31,7 @@ _HOMES = {
         "load_segmentation",
         "load_volume",
         "save_segmentation",
+        "save_volume",
     ),
     "io.export": ("save_dicom_seg", "save_seg_nrrd"),
     "checkpoint": ("load_checkpoint", "save_checkpoint"),

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .labels import load_segmentation, names_path, save_segmentation
+    from .saving import save_volume
     from .volumes import load_volume, scans_in
 
 __all__ = [
@@ -16,16 +17,17 @@ __all__ = [
     "load_volume",
     "names_path",
     "save_segmentation",
+    "save_volume",
     "scans_in",
 ]
 
-_LABELS = {"load_segmentation", "names_path", "save_segmentation"}
+_ROOMS = {"load_volume": "volumes", "scans_in": "volumes", "save_volume": "saving"}
 
 
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    room = "labels" if name in _LABELS else "volumes"
+    room = _ROOMS.get(name, "labels")
     value = getattr(import_module(f"{__name__}.{room}"), name)
     globals()[name] = value
     return value

@@ -1,24 +1,22 @@
 """Labels: files to segmentations and back, on the grid of the scan."""
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import (
-    GeometryMismatchError,
     LabelDtype,
     SaveError,
     UnknownLabelId,
-    WouldOverwriteSource,
 )
 from ..types import Segmentation, SourceGrid, Volume
-from . import frame, images, label_table, nifti_write, regrid
+from . import images, label_table, regrid
 from .atomic import atomic_write, ensure_writable
+from .saving import in_file_order, plain_grid, spare_source, write_nifti
 from .volumes import AnyPath, read_scan, suffix_of
 
 
@@ -103,20 +101,20 @@ def save_segmentation(
         If the labels are no label ids.
     """
     file = Path(path)
-    grid = segmentation.grid or _plain_grid(segmentation)
+    grid = segmentation.grid or plain_grid(segmentation.labels.shape)
     _check_name(file, grid)
-    labels = _in_file_order(_as_labels(segmentation.labels, "The mask"), grid)
+    labels = in_file_order(_as_labels(segmentation.labels, "The mask"), grid)
     table = names_path(file)
     # names of an older mask must not be read as those of this one
     named = bool(segmentation.names) or (overwrite and label_table.is_table(table))
     for target in (file, table) if named else (file,):
         ensure_writable(target, overwrite=overwrite)  # both or none
-    _spare_source(file, grid)
+    spare_source(file, grid)
     if suffix_of(file) == ".png":
         picture = images.write(labels)
         atomic_write(file, lambda s: s.write(picture), overwrite=overwrite)
     else:
-        _write_nifti(file, labels, grid, segmentation.affine, overwrite=overwrite)
+        write_nifti(file, labels, grid, segmentation.affine, overwrite=overwrite)
     if named:
         rows = label_table.table_of(segmentation.names, segmentation.colours)
         atomic_write(table, lambda s: s.write(rows), overwrite=overwrite)
@@ -157,59 +155,3 @@ def _check_name(file: Path, grid: SourceGrid) -> None:
         )
     if suffix == ".png" and grid.format != "image":
         raise SaveError("A PNG is one picture.", "Save a volume as .nii.gz.")
-
-
-def _in_file_order(labels: NDArray[Any], grid: SourceGrid) -> NDArray[Any]:
-    """Turn labels (z, y, x) into a view with the shape of the scan's file."""
-    turned = frame.to_file(labels, grid.transform)
-    if turned.shape != grid.shape[:3]:
-        raise GeometryMismatchError(
-            f"The labels have {turned.shape} voxels, the scan {grid.shape[:3]}.",
-            "Save them on the scan that they were made on.",
-        )
-    # trailing axes of one stay; of a series or of colours, the mask is of one
-    rest = grid.shape[3:]
-    return turned.reshape((*turned.shape, *rest)) if set(rest) <= {1} else turned
-
-
-def _spare_source(file: Path, grid: SourceGrid) -> None:
-    """Refuse to write a mask over the scan, whatever name or link it goes by."""
-    if not grid.sha256 or not file.is_file():
-        return
-    with open(file, "rb") as content:
-        digest = hashlib.file_digest(content, "sha256").hexdigest()
-    if digest in grid.sha256.split():
-        raise WouldOverwriteSource(
-            "The mask would replace the scan that it was made on.",
-            "Choose another name.",
-        )
-
-
-def _write_nifti(
-    file: Path,
-    labels: NDArray[Any],
-    grid: SourceGrid,
-    affine: NDArray[np.float64],
-    *,
-    overwrite: bool,
-) -> None:
-    affine_ras = frame.affine_to_file(affine, grid.transform, grid.shape)
-    compress = suffix_of(file) == ".nii.gz"
-    crc = 0
-
-    def write(stream: BinaryIO) -> None:
-        nonlocal crc
-        crc = nifti_write.write(stream, labels, grid, affine_ras, compress=compress)
-
-    atomic_write(
-        file,
-        write,
-        overwrite=overwrite,
-        check=lambda path: nifti_write.check(path, crc),
-    )
-
-
-def _plain_grid(segmentation: Segmentation) -> SourceGrid:
-    """Make up a grid in RAS order for labels that came from no file."""
-    transform = np.array([[2, -1], [1, -1], [0, 1]], dtype=np.float64)
-    return SourceGrid(shape=segmentation.labels.shape[::-1], transform=transform)
