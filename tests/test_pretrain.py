@@ -148,6 +148,7 @@ def test_a_run_goes_on_from_a_model_with_its_last_level_made_anew(
         "renew": True,
     }
     further = finish(pretrain(plan))
+    assert further.card["trained"]["start"] == "first"
     named = networks.build(first.spec)
     levels = named.encoder.levels()
     deepest = {id(v) for m in levels[-1] for v in m.state_dict(keep_vars=True).values()}

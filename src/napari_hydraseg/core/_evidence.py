@@ -4,6 +4,7 @@ import platform
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -72,7 +73,7 @@ def describe(
             "minutes": minutes,
             "machine": f"{torch.get_num_threads()} CPU threads, {platform.machine()}",
             "steps": int(curve[-1]["step"]) if curve else 0,
-            "start": config["start"],
+            "start": Path(config["start"]).stem,  # no folder of anybody's
             "curve": curve,
         },
         "frozen": {},
