@@ -16,6 +16,7 @@ from napari_hydraseg.core.types import Segmentation
 
 from . import nouns, worker
 from .jobbar import duration
+from .libraries import load_torch
 from .scans import is_lazy
 
 if TYPE_CHECKING:  # it needs torch, which must not delay the first dock
@@ -157,9 +158,14 @@ def probe_of(
 
     def gather() -> Callable[[], Pace]:
         volume = nouns.volume_of(layer)
-        return lambda: core.measure_pace(
-            volume, core.get_model(model), heads=heads, device=device
-        )
+
+        def measure() -> Pace:
+            load_torch()
+            return core.measure_pace(
+                volume, core.get_model(model), heads=heads, device=device
+            )
+
+        return measure
 
     return gather
 

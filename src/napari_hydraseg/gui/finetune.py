@@ -32,6 +32,7 @@ from .fold import Fold
 from .form import button, named, rows, scrolling, text
 from .history import History
 from .jobbar import JobBar, device, open_steps
+from .libraries import load_torch
 from .library import keep, library
 from .scans import volume_steps
 from .suggest import NextSlice
@@ -293,6 +294,7 @@ class FinetuneWidget(QWidget):
 
 def _prepare() -> None:
     """Load what learning needs; torch must not come before the first window."""
+    load_torch()
     from napari_hydraseg.core.optimisation import prepare
 
     prepare()

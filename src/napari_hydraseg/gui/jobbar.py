@@ -23,6 +23,7 @@ from napari_hydraseg.core.types import Checkpoint, Progress, Steps, Volume
 
 from . import worker
 from .form import button, named, text
+from .libraries import load_torch
 
 
 class JobBar(QWidget):
@@ -279,6 +280,7 @@ def open_steps(
         Gets the checkpoint and the scan, returns the steps of a long verb.
     """
     yield Progress(0, 1, "opening the model")
+    load_torch()
     checkpoint = core.get_model(name)
     volume = yield from scan
     return (yield from verb(checkpoint, volume))

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import replace
-from importlib import import_module
 from typing import Any, TypeAlias
 
 from napari_hydraseg.core.types import Progress, Segmentation, Steps
 
 from . import layers
+from .libraries import load_pandas
 
 Found: TypeAlias = tuple[Segmentation, layers.LayerData]
 """What was found for a head, and the layer that shows it."""
@@ -27,7 +27,7 @@ def layer_steps(
     geometry : mapping
         Of the scan's layer.
     """
-    import_module("pandas")  # or the window stands still: napari's first labels need it
+    load_pandas()
     results = {}
     for head, segmentation in (yield from steps).items():
         yield Progress(1, 1, "counting")
