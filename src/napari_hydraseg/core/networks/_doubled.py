@@ -37,7 +37,7 @@ def doubled(x: Tensor, skip: Tensor | None, weight: Tensor) -> Tensor:
         return F.conv2d(joined, weight, padding=1)
     count = x.shape[1]
     y = F.conv_transpose2d(x, _spread(weight[:, :count]), stride=2, padding=1)
-    return y if skip is None else y + F.conv2d(skip, weight[:, count:], padding=1)
+    return y if skip is None else y.add_(F.conv2d(skip, weight[:, count:], padding=1))
 
 
 def _pays(x: Tensor) -> bool:

@@ -56,7 +56,7 @@ class _Up(nn.Module):
         for i, (conv, norm) in enumerate(zip(self.convs, self.norms, strict=True)):
             x = conv(x) if i else doubled(x, skip, conv.get_parameter("weight"))
             x = norm(x)  # may lose the memory format that convolutions like
-            x = F.relu(x.contiguous(memory_format=torch.channels_last))
+            x = F.relu_(x.contiguous(memory_format=torch.channels_last))
         return x
 
 
