@@ -5,7 +5,6 @@ import json
 import subprocess
 import sys
 import time
-import tomllib
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+from napari_hydraseg.commands.train import _read_config
 from napari_hydraseg.core import (
     _evidence,
     _fit,
@@ -295,7 +295,7 @@ def slices_of(path):
 def trained_on(data_root):
     found = {}
     for file in EXPERIMENTS:
-        for entry in tomllib.loads(file.read_text())["dataset"]:
+        for entry in _read_config(file)["dataset"]:
             data = dataset(entry, data_root)
             found[data.folder.name] = data
     return found
@@ -329,6 +329,26 @@ def test_a_person_of_two_spinal_cord_sets_is_in_no_training_set(data_root):
         for _, image, _ in data.files(split)
     }
     assert not [name for name in names if "errsm" in name]
+
+
+def test_a_file_that_extends_another_says_only_what_differs(tmp_path):
+    (tmp_path / "below").mkdir()
+    (tmp_path / "below" / "one.toml").write_text(
+        'data = "scans"\nstart = "imagenet"\nsteps = 5\n'
+        "[rates]\nencoder = 1.0\nheads = 2.0\n[[dataset]]\nfolder = 'a'\n"
+    )
+    (tmp_path / "two.toml").write_text(
+        'extends = "below/one.toml"\nstart = "m.safetensors"\n[rates]\nheads = 3.0\n'
+    )
+    assert _read_config(tmp_path / "two.toml") == {
+        "data": str(tmp_path / "below" / "scans"),
+        "start": str(tmp_path / "m.safetensors"),
+        "steps": 5,
+        "rates": {"encoder": 1.0, "heads": 3.0},
+        "dataset": [{"folder": "a"}],
+    }
+    bundled = [_read_config(file) for file in EXPERIMENTS]
+    assert {"name", "rates", "dataset", "network"} <= bundled[-1].keys()
 
 
 TOML = """
