@@ -30,6 +30,8 @@ from napari_hydraseg.core.types import TransferReport
 ARMS = ("frozen+augment", "imagenet+augment", "full+augment", "scratch+augment")
 PLAIN = (*ARMS, "frozen")
 DEPTHS = ("frozen@4+augment", "frozen@2+augment")
+FROZEN = "frozen+augment"
+SCRATCH = "scratch+augment"
 SPLITS = ("val", "test")
 POOR = 0.2  # Dice under which a percentage says little
 
@@ -85,7 +87,7 @@ TARGETS = {
         {2: "grey matter"},
         seconds=10,
         slices=(5, 20),
-        repeats=(3, 3),
+        repeats=(5, 3),
     ),
     "ms_lesion": Target(
         "ms_lesion_multimodal",
@@ -93,7 +95,7 @@ TARGETS = {
         {1: "lesion"},
         seconds=10,
         slices=(5, 20),
-        repeats=(3, 3),
+        repeats=(5, 3),
     ),
     "depth": Target(
         "fetal_head_us",
@@ -118,15 +120,27 @@ def main() -> int:
     given.to.mkdir(parents=True, exist_ok=True)
     for name in given.targets or TARGETS:
         kept = given.to / f"{name}.json"
+        donor = given.to / f"{name}_donor.json"
         if given.tables is None:
             run(name, given, kept)
+            run(name, given, donor, arms=(FROZEN,), init="auto")
         elif kept.is_file():
-            print("\n".join(lines(name, json.loads(kept.read_text()), given.tables)))
+            content = [json.loads(p.read_text()) for p in (kept, donor) if p.is_file()]
+            print("\n".join(lines(name, content, given.tables)))
     return 0
 
 
-def run(name: str, given: argparse.Namespace, kept: Path) -> None:
+def run(
+    name: str,
+    given: argparse.Namespace,
+    kept: Path,
+    *,
+    arms: Sequence[str] = (),
+    init: str = "random",
+) -> None:
     """Teach and test one target; keep what was found, of both splits."""
+    if kept.is_file():
+        return
     target = TARGETS[name]
     cases = list(loaded(given.data / target.folder, target))
     train, tested = [
@@ -139,7 +153,8 @@ def run(name: str, given: argparse.Namespace, kept: Path) -> None:
             [pair for *_, pair in train],
             [pair for *_, pair in tested],
             head=name,
-            arms=target.arms,
+            arms=arms or target.arms,
+            init=init,
             slices=target.slices,
             repeats=target.repeats,
             minutes=target.seconds / 60,
@@ -189,31 +204,72 @@ def loaded(folder: Path, target: Target) -> Iterator[Case]:
             yield split, subject, (volume, truth)
 
 
-def lines(name: str, content: Mapping[str, Any], split: str) -> Iterator[str]:
-    """Write the table of one split, and what it says about the goals."""
+def lines(name: str, kept: Sequence[Mapping[str, Any]], split: str) -> Iterator[str]:
+    """Write the table of one split, and what it says about the goals.
+
+    The second of what was kept is the frozen arm with heads that start from a donor.
+    """
     target = TARGETS[name]
-    here = [i for i, one in enumerate(content["splits"]) if one == split]
-    if not here:
+    runs = [on(content, split) for content in kept]
+    if not runs[0]:
         return
-    runs = [
-        run | {"dice": [number(run["dice"][i]) for i in here]}
-        for run in content["runs"]
-    ]
-    ran = {run["arm"] for run in runs}
-    arms = arms_of([arm for arm in target.arms if arm in ran])
-    result = _outcome.outcome(arms, runs, content["basis"], [], head=name, seed=0)
-    persons = f"{len(here)} {split} subject{'s' if len(here) > 1 else ''}"
+    results = [outcome_of(runs[0], kept[0], name)]
+    if len(runs) > 1:  # in the place of the frozen arm with random heads
+        rest = [run for run in runs[0] if run["arm"] != FROZEN]
+        results.append(outcome_of([*runs[1], *rest], kept[0], name))
+    count = kept[0]["splits"].count(split)
+    persons = f"{count} {split} subject{'s' if count > 1 else ''}"
     yield f"### {name}, {persons}, {target.seconds:g} s a training"
     yield ""
     yield "| slices | arm | Dice | 95 % | updates | over scratch | error gone | p |"
     yield "|---|---|---|---|---|---|---|---|"
-    pairs = {(r["slices"], r["arm"], r["against"]): r for r in result.comparisons}
-    for row in result.arms:
-        versus = pairs.get((row["slices"], row["arm"], "scratch+augment"))
-        yield row_of(row, versus)
+    pairs = [versus(result) for result in results]
+    donors = {}
+    if len(results) > 1:
+        donors = {r["slices"]: r for r in results[1].arms if r["arm"] == FROZEN}
+    for row in results[0].arms:
+        place = row["slices"], row["arm"], SCRATCH
+        yield row_of(row, pairs[0].get(place))
+        if row["arm"] == FROZEN and row["slices"] in donors:
+            yield row_of(donors[row["slices"]], pairs[1].get(place), ", from a donor")
     yield ""
-    yield from verdicts(result, pairs, target)
+    for result, found, said in zip(
+        results, pairs, ("", "from a donor, "), strict=False
+    ):
+        yield from verdicts(result, found, target, said)
+    rates = {row["arm"]: sorted(set(row["rates"])) for row in results[0].arms}
+    chosen: Sequence[str] = [
+        f"{arm.removesuffix('+augment')} {', '.join(f'{rate:g}' for rate in some)}"
+        for arm, some in rates.items()
+        if arm not in ("frozen", FROZEN, "imagenet+augment")
+    ]
+    yield f"* Learning rates chosen: {'; '.join(chosen)}."
     yield ""
+
+
+def on(content: Mapping[str, Any], split: str) -> list[dict[str, Any]]:
+    """Return runs with the Dice of the subjects of one split."""
+    here = [i for i, one in enumerate(content["splits"]) if one == split]
+    if not here:
+        return []
+    return [
+        run | {"dice": [number(run["dice"][i]) for i in here]}
+        for run in content["runs"]
+    ]
+
+
+def outcome_of(
+    runs: Sequence[Mapping[str, Any]], content: Mapping[str, Any], name: str
+) -> TransferReport:
+    """Compare the arms that were run."""
+    ran = {run["arm"] for run in runs}
+    arms = arms_of([arm for arm in TARGETS[name].arms if arm in ran])
+    return _outcome.outcome(arms, runs, content["basis"], [], head=name, seed=0)
+
+
+def versus(result: TransferReport) -> dict[tuple[int, str, str], Mapping[str, Any]]:
+    """Return comparisons by number of slices, arm, and the arm held against it."""
+    return {(r["slices"], r["arm"], r["against"]): r for r in result.comparisons}
 
 
 def number(value: Any) -> float:
@@ -221,19 +277,22 @@ def number(value: Any) -> float:
     return float("nan") if value is None else float(value)
 
 
-def row_of(row: Mapping[str, Any], versus: Mapping[str, Any] | None) -> str:
+def row_of(
+    row: Mapping[str, Any], against: Mapping[str, Any] | None, start: str = ""
+) -> str:
     """Write one arm."""
     dice = row["dice"]
     gain = gone = p = "-"
-    if versus is not None:
-        more = versus["gain_percent"]
+    if against is not None:
+        more = against["gain_percent"]
         gain = f"{more:+.0f} %" if more < 1000 else "tenfold or more"
-        gone = f"{versus['error_gone_percent']:+.0f} %"
-        p = "-" if versus["p_value"] is None else f"{max(versus['p_value'], 5e-4):.3f}"
+        gone = f"{against['error_gone_percent']:+.0f} %"
+        p = against["p_value"]
+        p = "-" if p is None else f"{max(p, 5e-4):.3f}"
     arm, augmented, _ = row["arm"].partition("+augment")
     cells = (
         row["slices"],
-        arm if augmented else f"{arm}, as drawn",
+        (arm if augmented else f"{arm}, as drawn") + start,
         f"{dice['mean']:.3f}",
         interval(dice, "{:.2f} to {:.2f}") or "-",
         f"{row['updates']:.0f}",
@@ -251,31 +310,29 @@ def interval(found: Mapping[str, Any], form: str) -> str:
 
 
 def verdicts(
-    result: TransferReport, pairs: Mapping[Any, Mapping[str, Any]], target: Target
+    result: TransferReport,
+    pairs: Mapping[tuple[int, str, str], Mapping[str, Any]],
+    target: Target,
+    start: str,
 ) -> Iterator[str]:
     """Hold frozen against scratch and against ImageNet."""
     dice = {(row["slices"], row["arm"]): row["dice"]["mean"] for row in result.arms}
     for count in target.slices:
-        ours = (count, "frozen+augment")
-        scratch = pairs[*ours, "scratch+augment"]
-        said = f"* {count} slices: {scratch['difference']:+.3f} over scratch"
+        if (count, FROZEN) not in dice:
+            continue
+        ours = (count, FROZEN)
+        scratch = pairs[*ours, SCRATCH]
+        said = f"* {count} slices, {start}{scratch['difference']:+.3f} over scratch"
         imagenet = pairs.get((*ours, "imagenet+augment"))
         if imagenet is not None:
             said += f", {imagenet['difference']:+.3f} over ImageNet only"
             said += interval(imagenet, " ({:+.3f} to {:+.3f})")
         if count == min(target.slices):
-            said += f"; {goal(dice[ours], dice[count, 'scratch+augment'])}"
+            said += f"; {goal(dice[ours], dice[count, SCRATCH])}"
         elif count == max(target.slices):
             met = scratch["difference"] >= 0
             said += f"; never worse than scratch: {'met' if met else 'missed'}"
         yield said + "."
-    rates = {row["arm"]: sorted(set(row["rates"])) for row in result.arms}
-    chosen: Sequence[str] = [
-        f"{arm.removesuffix('+augment')} {', '.join(f'{rate:g}' for rate in some)}"
-        for arm, some in rates.items()
-        if arm not in ("frozen", "frozen+augment", "imagenet+augment")
-    ]
-    yield f"* Learning rates chosen: {'; '.join(chosen)}."
 
 
 def goal(ours: float, scratch: float) -> str:

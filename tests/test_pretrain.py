@@ -27,7 +27,7 @@ from napari_hydraseg.core import (
 )
 from napari_hydraseg.core._datasets import dataset
 from napari_hydraseg.core.checkpoint import digest
-from napari_hydraseg.core.errors import WrongInput
+from napari_hydraseg.core.errors import IncompatibleWeights, WrongInput
 from napari_hydraseg.core.networks._efficientnet import imagenet_weights
 from napari_hydraseg.core.pretrain import _cases as cases_of
 from napari_hydraseg.core.types import Volume
@@ -169,6 +169,16 @@ def test_levels_made_anew_start_from_imagenet_with_statistics_of_their_own(sets)
     assert not np.allclose(renewed[f"encoder.{mean}"], start[mean], atol=1e-2)
     stem = "_conv_stem.weight"
     assert not np.allclose(renewed[f"encoder.{stem}"], start[stem].sum(1, True))
+
+
+def test_a_model_with_other_heads_is_no_start(sets, taught, tmp_path):
+    first, _ = taught
+    save_checkpoint(first, tmp_path / "first.safetensors")
+    plan = config(sets, steps=1, validate_every=1)
+    plan |= {"start": str(tmp_path / "first.safetensors")}
+    plan["dataset"] = plan["dataset"][:1]
+    with pytest.raises(IncompatibleWeights, match="do not fit"):
+        finish(pretrain(plan))
 
 
 def test_the_log_shows_which_encoder_level_is_dead(sets, taught):
@@ -347,8 +357,12 @@ def test_a_file_that_extends_another_says_only_what_differs(tmp_path):
         "rates": {"encoder": 1.0, "heads": 3.0},
         "dataset": [{"folder": "a"}],
     }
+    (tmp_path / "three.toml").write_text('extends = "none.toml"')
+    with pytest.raises(WrongInput, match=r"none\.toml cannot be read"):
+        _read_config(tmp_path / "three.toml")
     bundled = [_read_config(file) for file in EXPERIMENTS]
-    assert {"name", "rates", "dataset", "network"} <= bundled[-1].keys()
+    wanted = {"name", "rates", "dataset", "network"}
+    assert all(wanted <= one.keys() for one in bundled)
 
 
 TOML = """

@@ -229,12 +229,16 @@ def _read_config(path: Path) -> dict[str, Any]:
     Raises
     ------
     WrongInput
-        If it is none.
+        If it is none, or the other is not there.
     """
     try:
         config = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise WrongInput(f"{path.name} is no TOML: {error}.", "Mend it.") from error
+    except OSError as error:
+        raise WrongInput(
+            f"{path.name} cannot be read: {error.strerror}.", "See what extends it."
+        ) from error
     other = config.pop("extends", None)
     if other is None:
         config.setdefault("data", ".")

@@ -4,6 +4,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -158,13 +159,14 @@ def _trained(module: nn.Module) -> list[nn.Parameter]:
 
 
 def _start(config: Mapping[str, Any], spec: ModelSpec) -> MultiHead:
-    net: MultiHead = networks.build(spec, seed=config["seed"])
     start, depth = config["start"], int(config.get("depth", 0))
+    net: MultiHead
+    if start in ("imagenet", "random"):
+        net = networks.build(spec, seed=config["seed"])
+    else:  # or say what does not fit
+        net = networks.network(replace(load_checkpoint(start), spec=spec))
     if start == "imagenet":
         _take_imagenet(net.encoder, spec)
-    elif start != "random":
-        before = networks.network(load_checkpoint(start))
-        net.load_state_dict(before.state_dict())
     levels = net.encoder.levels()
     if config.get("renew", False):
         fresh = copy.deepcopy(net.encoder)

@@ -13,7 +13,7 @@ from . import frame, nifti_write
 from .atomic import atomic_write, ensure_writable
 from .volumes import AnyPath, suffix_of
 
-_SMALLER = {"bool": "uint8", "float16": "float32"}  # kinds that NIfTI lacks
+_STAND_INS = {"bool": "uint8", "float16": "float32"}  # kinds that NIfTI lacks
 
 
 def save_volume(volume: Volume, path: AnyPath, *, overwrite: bool = False) -> None:
@@ -48,7 +48,7 @@ def save_volume(volume: Volume, path: AnyPath, *, overwrite: bool = False) -> No
         )
     grid = volume.grid or plain_grid(volume.shape)
     kind = volume.data.dtype
-    data = volume.data.astype(_SMALLER.get(kind.name, kind), copy=False)
+    data = volume.data.astype(_STAND_INS.get(kind.name, kind), copy=False)
     channels = [in_file_order(channel, grid) for channel in data]
     if len(channels) > 1:
         spatial = grid.shape[:3]
