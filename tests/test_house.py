@@ -43,7 +43,7 @@ FLOORS = """
     gui/keys, gui/ledger, gui/heads, gui/scans
     > gui/nouns > gui/colours, gui/kept, gui/proposals,
     gui/activity, gui/stepping, gui/touch, gui/fold,
-    gui/preferences > gui
+    gui/preferences, gui/libraries > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state > core/_judged
     > core/_few, core/_arms, core/_paired > core/report
