@@ -233,10 +233,9 @@ def lines(name: str, kept: Sequence[Mapping[str, Any]], split: str) -> Iterator[
         if row["arm"] == FROZEN and row["slices"] in donors:
             yield row_of(donors[row["slices"]], pairs[1].get(place), ", from a donor")
     yield ""
-    for result, found, said in zip(
-        results, pairs, ("", "from a donor, "), strict=False
-    ):
-        yield from verdicts(result, found, target, said)
+    starts = ("", "from a donor, ")[: len(results)]
+    for result, found, start in zip(results, pairs, starts, strict=True):
+        yield from verdicts(result, found, target, start)
     rates = {row["arm"]: sorted(set(row["rates"])) for row in results[0].arms}
     chosen: Sequence[str] = [
         f"{arm.removesuffix('+augment')} {', '.join(f'{rate:g}' for rate in some)}"
@@ -318,8 +317,6 @@ def verdicts(
     """Hold frozen against scratch and against ImageNet."""
     dice = {(row["slices"], row["arm"]): row["dice"]["mean"] for row in result.arms}
     for count in target.slices:
-        if (count, FROZEN) not in dice:
-            continue
         ours = (count, FROZEN)
         scratch = pairs[*ours, SCRATCH]
         said = f"* {count} slices, {start}{scratch['difference']:+.3f} over scratch"

@@ -60,7 +60,8 @@ def write_image(path: str, data: Any, attributes: dict[str, Any]) -> list[str]:
     layer = Image(data, **_kept(attributes, *GEOMETRY, "metadata", "name", "rgb"))
     volume = volume_of(layer)
     if volume.data.shape[0] > 1:  # of several channels, the one that is shown
-        volume = replace(volume, data=volume.data[_channel(layer)][None])
+        channel = layer.metadata["hydraseg"]["channel"]
+        volume = replace(volume, data=volume.data[channel][None])
     core.save_volume(volume, path, overwrite=True)
     return [path]
 
@@ -92,10 +93,6 @@ def _noun(data: Any, attributes: dict[str, Any]) -> Segmentation:
 
     keep = (*GEOMETRY, "features", "metadata", "name", "colormap")
     return segmentation_of(Labels(data, **_kept(attributes, *keep)))
-
-
-def _channel(layer: Any) -> int:
-    return int(layer.metadata["hydraseg"]["channel"])
 
 
 def _kept(attributes: dict[str, Any], *keys: str) -> dict[str, Any]:
