@@ -29,11 +29,11 @@ def segmentation_loss(logits: Tensor, labels: Tensor) -> Tensor:
     ----------
     .. [1] F. Milletari et al., "V-Net", 3DV 2016. :doi:`10.1109/3DV.2016.79`
     """
-    known = labels != IGNORE
-    if not known.any():
+    if not (labels != IGNORE).any():
         return logits.sum() * 0
-    entropy = F.cross_entropy(logits, labels, ignore_index=IGNORE)
-    return entropy + soft_dice_loss(logits, labels)
+    shares = logits.float().log_softmax(1)
+    entropy = F.nll_loss(shares, labels, ignore_index=IGNORE)
+    return entropy + _soft_dice(shares.exp(), labels)
 
 
 def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
@@ -52,18 +52,21 @@ def soft_dice_loss(logits: Tensor, labels: Tensor) -> Tensor:
     Tensor
         A scalar; 0 if no foreground class is there.
     """
-    classes = logits.shape[1]
-    known = (labels != IGNORE).unsqueeze(1)
-    share = logits.float().softmax(1) * known  # (n, class, *size)
-    index = labels.where(labels != IGNORE, 0)
-    truth = F.one_hot(index, classes).movedim(-1, 1) * known
-    over = [0, *range(2, logits.ndim)]
-    shared = (share * truth).sum(over)[1:]
-    sizes = (share.sum(over) + truth.sum(over))[1:]
-    present = truth.sum(over)[1:] > 0
-    if not present.any():
-        return logits.sum() * 0
-    return 1 - ((2 * shared + EPS) / (sizes + EPS))[present].mean()
+    return _soft_dice(logits.float().softmax(1), labels)
+
+
+def _soft_dice(share: Tensor, labels: Tensor) -> Tensor:
+    """Compute `soft_dice_loss` of probabilities, class by class: one-hot maps cost."""
+    known = (labels != IGNORE).to(share.dtype)
+    dice, present = [], []
+    for k in range(1, share.shape[1]):
+        truth = (labels == k).to(share.dtype)
+        own, size = share[:, k], truth.sum()
+        both = (own * known).sum() + size
+        dice.append((2 * (own * truth).sum() + EPS) / (both + EPS))
+        present.append(size > 0)
+    there = torch.stack(present)
+    return ((1 - torch.stack(dice)) * there).sum() / there.sum().clamp(min=1)
 
 
 def hard_dice_counts(answer: Tensor, labels: Tensor, classes: int) -> Tensor:

@@ -24,7 +24,9 @@ def adamw(groups: Sequence[Mapping[str, Any]]) -> torch.optim.AdamW:
     """
     # the peak stands in the group, so that a saved state knows it
     return torch.optim.AdamW(
-        [{**group, "peak": group["lr"]} for group in groups], weight_decay=1e-4
+        [{**group, "peak": group["lr"]} for group in groups],
+        weight_decay=1e-4,
+        fused=True,
     )
 
 

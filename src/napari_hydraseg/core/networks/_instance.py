@@ -1,8 +1,10 @@
 """Instance norm that keeps the memory format convolutions like.
 
 PyTorch's own copies a channels_last map into its usual format and back. Batch norm does
-not, and over a batch of one image it is instance norm: image by image it gives the same
-numbers, up to rounding, in half the time on CPUs.
+not, and over a batch of one image it is instance norm; its gradient is a few sums and
+products of whole maps. Together they take less than half of the time on CPUs, and give
+the same numbers up to rounding. Group norm with one channel a group loses digits where
+a mean is large against its deviation.
 """
 
 from typing import Any
@@ -10,8 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
-
-_OPS = torch.ops.aten
 
 
 class InstanceNorm2d(nn.InstanceNorm2d):
@@ -39,25 +39,30 @@ class _Normalised(torch.autograd.Function):
         y = torch.empty_like(x)
         mean, scale = (x.new_empty(x.shape[:2]) for _ in range(2))
         for i in range(len(x)):
-            _OPS.native_batch_norm.out(
+            torch.ops.aten.native_batch_norm.out(
                 x[i : i + 1], weight, bias, None, None, True, 0.0, eps,
                 out=y[i : i + 1], save_mean=mean[i], save_invstd=scale[i],
             )  # fmt: skip
         ctx.save_for_backward(x, weight, mean, scale)
-        ctx.eps = eps
         return y
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, mean, scale = ctx.saved_tensors
-        gradient = gradient.contiguous(memory_format=torch.channels_last)
-        d_x = torch.empty_like(x)
-        d_weight, d_bias = (torch.empty_like(mean) for _ in range(2))
-        for i in range(len(x)):
-            _OPS.native_batch_norm_backward.out(
-                gradient[i : i + 1], x[i : i + 1], weight, None, None,
-                mean[i], scale[i], True, ctx.eps, [True, True, True],
-                out0=d_x[i : i + 1], out1=d_weight[i], out2=d_bias[i],
-            )  # fmt: skip
+        rows, pulls = _rows(x), _rows(gradient)  # (n, h * w, c)
+        size = rows.shape[1]
+        d_bias = pulls.sum(1)
+        d_weight = ((pulls * rows).sum(1) - mean * d_bias) * scale
+        # d_x = share * gradient + slope * x + rest, all by image and channel
+        share = weight * scale
+        slope = -share * scale * d_weight / size
+        rest = -share * d_bias / size - slope * mean
+        d_x = torch.addcmul(rest[:, None], rows, slope[:, None])
+        d_x.addcmul_(pulls, share[:, None])
+        d_x = d_x.unflatten(1, x.shape[2:]).movedim(-1, 1)
         return d_x, d_weight.sum(0), d_bias.sum(0), None
+
+
+def _rows(x: Tensor) -> Tensor:
+    return x.movedim(1, -1).flatten(1, 2)
