@@ -28,10 +28,12 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from napari_hydraseg import core
-from napari_hydraseg.core._calibration import Entry, judge, subject_of_rows
+from napari_hydraseg.core._calibration import Entry, judge, scaled, subject_of_rows
 from napari_hydraseg.core._datasets import files
+from napari_hydraseg.core._hounsfield import eight_bit_window, to_hounsfield
+from napari_hydraseg.core._kernels import median_gamma
 from napari_hydraseg.core._levels import verdict_of
-from napari_hydraseg.core._reference import depths, reference_features
+from napari_hydraseg.core._reference import depths, levels, reference_features
 from napari_hydraseg.core._verdict import FEWEST
 from napari_hydraseg.core.inference import encode
 from napari_hydraseg.core.types import Checkpoint, Volume
@@ -65,7 +67,7 @@ SETS = {
     ),
     "made": ("hippocampus:hippocampus:MR", "acdc:heart:MR", "abdomen_ct_btcv:liver:CT"),
 }
-COLUMNS, WORDS = ("mmd2", "distance"), ("MMD²", "distance")
+COLUMNS, WORDS = ("mmd2", "distance", "moved"), ("MMD²", "distance", "way")
 SAME = 1e-2  # of the spread of features: other threads round otherwise
 VERDICTS = ("different", "borderline", "similar", "cannot-judge")
 
@@ -150,7 +152,15 @@ def scans(data: Path, asked: str, split: str, limit: int | None) -> Iterator[tup
     """Scans of one part of a set, one after the other: (set, head, volume)."""
     folder, head, modality = asked.split(":")
     for _, path, _ in islice(files(data / folder, split), limit):
-        yield folder, head, core.load_volume(path, modality=modality)
+        yield folder, head, _in_units(core.load_volume(path, modality=modality))
+
+
+def _in_units(volume: Volume) -> Volume:
+    """Read a CT that is an 8-bit copy: changed, it would not be known as one."""
+    window = eight_bit_window(volume.data) if volume.modality == "CT" else None
+    if window is None:
+        return volume
+    return _data(volume, lambda grey: to_hounsfield(grey, window))
 
 
 def entry_of(volume: Volume, model: Checkpoint, head: str) -> Entry:
@@ -187,6 +197,19 @@ def without(reference: Entry, entry: Entry) -> Entry:
     return rest
 
 
+def moved(before: Entry, after: Entry, reference: Entry) -> dict[str, float]:
+    """How far a change took a scan: MMD^2 of its slices, before and after.
+
+    Features are scaled, and the kernel is as wide, as among the reference scans.
+    """
+    found = []
+    for name in levels(reference):
+        tables = scaled(reference[name], before[name], after[name])
+        width = median_gamma(tables[0])
+        found.append(core.mmd(*tables[1:], gamma=width, unbiased=False))
+    return {"moved": round(float(np.mean(found)), 4)}
+
+
 def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
     """One row for each scan, or each change of it."""
     model = core.get_model(asked.model)
@@ -201,11 +224,13 @@ def rows_of(asked: argparse.Namespace) -> Iterator[dict[str, object]]:
                 yield about | plain
                 continue
             for kind in asked.change or CHANGES:
-                yield about | {"change": kind, "strength": 0.0} | plain
+                still = {"change": kind, "strength": 0.0, "moved": 0.0}
+                yield about | still | plain
                 for strength in asked.strengths:
                     row = about | {"change": kind, "strength": strength}
-                    changed = CHANGES[kind](volume, strength)
-                    yield row | judged(entry_of(changed, model, head), rest)
+                    changed = entry_of(CHANGES[kind](volume, strength), model, head)
+                    row |= moved(entry, changed, rest)
+                    yield row | judged(changed, rest)
 
 
 def counts(rows: list[dict[str, object]]) -> list[str]:
@@ -232,7 +257,7 @@ def share(count: int, total: int) -> str:
 
 
 def growth(rows: list[dict[str, object]]) -> list[str]:
-    """By change and strength: how many are different, MMD^2 and distance."""
+    """By change and strength: how many are different, MMD^2, distance, and the way."""
     strengths = sorted({float(str(row["strength"])) for row in rows})
     titles = " | ".join(f"{strength:g}" for strength in strengths)
     lines = [f"| scans | change | {titles} | grows |"]
@@ -246,11 +271,10 @@ def growth(rows: list[dict[str, object]]) -> list[str]:
             far = sum(row["verdict"] == "different" for row in at)
             mean = [np.mean([float(str(r[k])) for r in at]) for k in COLUMNS]
             means.append(mean)
-            cells.append(f"{far}/{len(at)}; {mean[0]:.2f}; {mean[1]:.1f}")
-        steps = np.diff(np.array(means), axis=0) >= -1e-3  # (strength - 1, 2)
+            cells.append(f"{far}; {mean[1]:.1f}; {mean[0]:.2f}; {mean[2]:.2f}")
+        steps = np.diff(np.array(means), axis=0) >= -1e-3  # (strength - 1, 3)
         said = [word for word, up in zip(WORDS, steps.all(axis=0), strict=True) if up]
-        grows = "both" if len(said) == 2 else "".join(said) or "neither"
-        lines.append(f"| {name} | {change} | {' | '.join(cells)} | {grows} |")
+        lines.append(f"| {name} | {change} | {' | '.join(cells)} | {', '.join(said)} |")
     return lines
 
 

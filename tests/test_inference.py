@@ -122,8 +122,8 @@ def test_a_modality_that_is_not_stated_is_guessed_and_said(scan, tiny_checkpoint
 
 def test_features_come_one_row_for_each_slice(scan, tiny_checkpoint):
     features = finish(encode(scan, tiny_checkpoint))
-    assert list(features) == ["1", "2", "3", "4", "5"]
-    assert [f.shape[1] for f in features.values()] == [32, 48, 80, 224, 640]
+    assert list(features) == ["1", "2", "3", "4", "5", "grey"]
+    assert [f.shape[1] for f in features.values()] == [32, 48, 80, 224, 640, 16]
     assert all(len(f) == scan.shape[0] for f in features.values())
 
 

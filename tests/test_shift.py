@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
+from napari_hydraseg import core
 from napari_hydraseg.core._advice import advise
 from napari_hydraseg.core._calibration import judge, matched_rows, witness
 from napari_hydraseg.core._fingerprint import fingerprint, outside, usual_ranges
@@ -130,6 +131,40 @@ def test_a_shift_at_one_depth_alone_is_found_there_and_overall():
     assert found.percentiles[1] == 100
     assert found.percentiles[0] < 100
     assert found.p == 1 / 26
+
+
+def with_grey(seed, *, scans, level=0.0):
+    """Scans with grey values beside their features."""
+    rng = np.random.default_rng(seed)
+    made = [features(rng) for _ in range(scans)]
+    return [
+        scan | {"grey": level + rng.normal(size=(len(scan["0"]), 16))} for scan in made
+    ]
+
+
+def test_a_shift_of_the_grey_values_alone_is_found_there_and_overall():
+    reference = reference_features(with_grey(0, scans=25))
+    usual, brighter = (
+        judge(reference, reference_features(with_grey(2, scans=1, level=level)))
+        for level in (0.0, 3.0)
+    )
+    assert brighter.levels == ["grey", "0", "1"]
+    assert brighter.percentiles[0] == 100
+    assert brighter.p == 1 / 26 < usual.p
+    np.testing.assert_array_equal(brighter.mmd2[1:], usual.mmd2[1:])
+    assert brighter.by_features == usual.by_features < brighter.score
+    plain = reference_features(with_grey(2, scans=1))
+    bright = reference_features(with_grey(2, scans=1, level=3.0))
+    assert witness(reference, bright).mean() > witness(reference, plain).mean() + 0.5
+
+
+def test_grey_values_count_only_where_both_sides_have_them():
+    known, grey = reference_of(0), reference_features(with_grey(1, scans=1))
+    bare = {name: table for name, table in grey.items() if name != "grey"}
+    assert judge(known, grey).levels == ["0", "1"]
+    assert judge(known, grey).p == judge(known, bare).p
+    with pytest.raises(DimensionMismatch, match="Scan 1"):
+        reference_features([*with_grey(1, scans=1), features(np.random.default_rng(1))])
 
 
 def test_a_copy_of_a_reference_scan_is_not_flagged():
@@ -446,6 +481,26 @@ def test_the_real_encoder_sees_a_shift_that_its_own_reference_does_not(
     flat = replace(scans[20], data=ndimage.gaussian_filter(scans[20].data, 3))
     assert finish(shift(scans[20], model)).verdict != "different"
     assert finish(shift(flat, model)).verdict == "different"
+
+
+def test_the_report_tells_of_grey_values_apart_from_the_depths(tiny_checkpoint):
+    scans = [scan_like(s, slices=3) for s in range(21)]
+    seen = [finish(encode(scan, tiny_checkpoint)) for scan in scans[:20]]
+    model = replace(tiny_checkpoint, reference={"blob": reference_features(seen)})
+    # a bend that keeps the order of the grey values
+    bent = replace(scans[20], data=np.exp(scans[20].data / scans[20].data.std()))
+    plain, found = (finish(shift(scan, model)) for scan in (scans[20], bent))
+    assert [row["depth"] for row in found.by_depth] == [1, 2, 3, 4, 5]
+    assert found.grey["depth"] == "grey"
+    assert found.grey["percentile"] == 100
+    assert found.grey["novelty"] > 2 * plain.grey["novelty"]
+    (bars,) = [f for f in core.describe(found).figures if f["kind"] == "bar"]
+    assert bars["names"] == ["grey values", *(f"depth {i}" for i in range(1, 6))]
+    old = {k: v for k, v in model.reference["blob"].items() if k != "grey"}
+    older = replace(tiny_checkpoint, reference={"blob": old})
+    without = finish(shift(bent, older))  # a model file of before
+    assert without.grey == {}
+    assert len(without.by_depth) == 5
 
 
 def test_an_unknown_head_or_no_scan_is_refused(encoded):

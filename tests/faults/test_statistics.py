@@ -129,14 +129,14 @@ def test_f103_constant_features_give_numbers_and_are_named():
     found = compare(members, permutations=19, seed=0)
     (row,) = pair_rows(found)
     assert (row["mmd2"], row["p"]) == (pytest.approx(0, abs=1e-9), 1.0)
-    assert "depth 1 are the same in all scans" in cautions(members, found)[0]
+    assert "At depth 1 all scans are the same" in cautions(members, found)[0]
     assert embed(np.ones((12, 3))).note == "All scans have the same features."
 
 
 def test_f103_a_depth_that_sees_nothing_is_named_and_the_report_has_no_nan(population):
     scans, model = population
     found = finish(shift(scans[0], model))
-    assert "depth 1 are the same in all scans" in found.notes[0]
+    assert "At depth 1 all scans are the same" in found.notes[0]
     json.dumps(asdict(found), allow_nan=False, default=float)
 
 

@@ -70,7 +70,9 @@ def reported(verbs, monkeypatch):
         cause = {"name": "pixel size", "unit": "mm", "scan": 1.0}
         cause |= {"reference_low": 1.5, "reference_high": 1.5}
         depths = ({"depth": 1, "mmd2": 0.3, "novelty": 2.5, "percentile": 100.0},)
+        grey = {"depth": "grey", "mmd2": 0.1, "novelty": 1.2, "percentile": 60.0}
         report = replace(report, picture=picture, by_depth=depths, causes=(cause,))
+        report = replace(report, grey=grey)
         advice = {**report.advice, "donor": "cord"}
         return replace(report, basis={"model": "toy"}, advice=advice)
 
@@ -83,7 +85,9 @@ def test_the_scan_is_marked_among_the_training_scans(reported, shown, control):
     assert len(known) == 20
     assert max(place.x() for place in known) < here.x() <= points.width()
     assert "20 training scans and this one by PCA" in points.accessibleDescription()
-    assert control(shown, "shift.depths").item(0, 2).text() == "2.5"
+    depths = control(shown, "shift.depths")
+    cells = [[depths.item(row, i).text() for i in (0, 2)] for row in range(2)]
+    assert cells == [["grey values", "1.2"], ["1", "2.5"]]
 
 
 def test_a_cause_has_its_unit_and_one_usual_value_where_all_have_it(

@@ -24,6 +24,7 @@ SHIFT = (
     "percentile",
     "n_reference",
     "by_depth",
+    "grey",
     "per_case",
     "causes",
     "advice",

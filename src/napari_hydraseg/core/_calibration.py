@@ -4,12 +4,14 @@ The unit is the scan. Every scan, new or reference, gives the same number of sli
 the same relative positions. Two distances to all the others are computed for the new
 scan and, in the same way, for each reference scan: the MMD, and the Mahalanobis
 distance, which sees what does not go together as it does in the others. The largest
-over both and over depths counts. Under exchangeability the rank of the new scan among
-all is uniform, so ``p = rank / (n + 1)`` needs no further assumption (conformal p-value
-[1]_). Scaling, kernel width and covariance therefore see all n + 1 scans alike:
-computed from the reference alone, they would treat the new one differently and alarm
-too often. Scans of one person (two phases of a heart) are never held against
-each other, and share one vote.
+over both and over depths counts. The grey values that the encoder gets are one more
+depth: an encoder learns to look past changes of them that a person should know of.
+Under exchangeability the rank of the new scan among all is uniform, so
+``p = rank / (n + 1)`` needs no further assumption (conformal p-value [1]_). Scaling,
+kernel width and covariance therefore see all n + 1 scans alike: computed from the
+reference alone, they would treat the new one differently and alarm too often. Scans of
+one person (two phases of a heart) are never held against each other, and share one
+vote.
 
 References
 ----------
@@ -27,8 +29,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ._kernels import gram_of, mean_kernel_strips, median_gamma
+from ._levels import GREY
 from ._novelty import novelty, novelty_to
-from ._reference import depths, deviation, stilled
+from ._reference import depths, deviation, levels, stilled
 from .errors import DimensionMismatch
 
 Entry: TypeAlias = Mapping[str, NDArray[Any]]
@@ -45,17 +48,20 @@ class Judgement:
 
     Attributes
     ----------
-    depths : list of str
-        Encoder depths, finest first.
-    mmd2 : ndarray, shape (depth,)
+    levels : list of str
+        "grey" where grey values were compared, and the encoder depths, finest first.
+    mmd2 : ndarray, shape (level,)
         Unbiased MMD^2 between the new scan and the reference.
-    novelty : ndarray, shape (depth,)
+    novelty : ndarray, shape (level,)
         Mahalanobis distance in units of that of the median reference scan: 1 is usual.
-    percentiles : ndarray, shape (depth,)
+    percentiles : ndarray, shape (level,)
         Share of reference scans, in percent, that lie closer to the rest, by the larger
         of the two distances, both standardised.
     score : float
-        Standardised distance, the largest over both and over depths.
+        Standardised distance, the largest over both and over levels.
+    by_features : float
+        The same over encoder depths alone. Which head a scan belongs to is told by
+        what it shows, not by how bright it is.
     p, percentile : float
         Of `score` among those of the reference scans.
     slices : int
@@ -64,11 +70,12 @@ class Judgement:
         Persons that the reference scans are of: what p is counted in.
     """
 
-    depths: list[str]
+    levels: list[str]
     mmd2: Floats
     novelty: Floats
     percentiles: Floats
     score: float
+    by_features: float
     p: float
     percentile: float
     slices: int
@@ -102,7 +109,7 @@ def judge(reference: Entry, new: Entry) -> Judgement:
     rivals: Floats = (persons[:, None] != persons).astype(np.float64)
     tables = [np.concatenate((reference[name], new[name]))[picked] for name in names]
     found = [_distances(table, picked, persons, rivals) for table in tables]
-    mmd2, far = np.array(found).swapaxes(0, 1)  # each (depth, reference scans + 1)
+    mmd2, far = np.array(found).swapaxes(0, 1)  # each (level, reference scans + 1)
     both = np.maximum(_standard(mmd2), _standard(np.log(far)))
     scores = both.max(axis=0)  # the new scan last
     weight = 1 / (rivals[:-1] == 0).sum(axis=1)  # the scans of a person share one vote
@@ -110,11 +117,12 @@ def judge(reference: Entry, new: Entry) -> Judgement:
     count = round(votes)
     farther = float(weight[scores[:-1] >= scores[-1]].sum())
     return Judgement(
-        depths=names,
+        levels=names,
         mmd2=mmd2[:, -1],
         novelty=far[:, -1] / np.median(far[:, :-1], axis=1),
         percentiles=100 * ((both[:, :-1] < both[:, -1:]) @ weight) / votes,
         score=float(scores[-1]),
+        by_features=float(both[-len(depths(new)) :, -1].max()),
         p=(1 + farther) / (1 + count),
         percentile=float(100 * ((scores[:-1] < scores[-1]) @ weight) / votes),
         slices=slices,
@@ -135,7 +143,7 @@ def witness(reference: Entry, new: Entry) -> Floats:
     ndarray, shape (slice,)
         How little a slice resembles the reference (mean kernel value with its scans),
         or how novel it is (Mahalanobis distance), whichever is more: in standard
-        deviations, averaged over depths, above the 95th percentile of reference slices
+        deviations, averaged over levels, above the 95th percentile of reference slices
         at about the same position. Above 0: unlike the reference.
     """
     names = same_encoder(reference, new)
@@ -200,7 +208,7 @@ def subject_of_rows(entry: Entry) -> NDArray[Any]:
 
 
 def same_encoder(reference: Entry, new: Entry) -> list[str]:
-    """Depths of two entries, or an error if they come from different encoders."""
+    """Levels of two entries, or an error if they come from different encoders."""
     names = depths(reference)
     widths = [reference[name].shape[1] for name in names]
     if names != depths(new) or widths != [new[name].shape[1] for name in names]:
@@ -209,7 +217,8 @@ def same_encoder(reference: Entry, new: Entry) -> list[str]:
             f"The scan has {found} features per depth; the reference has {widths}.",
             "Compare with a reference that was made by the same model.",
         )
-    return names
+    both = GREY in reference and GREY in new
+    return levels(reference) if both else names
 
 
 def _persons(reference: Entry) -> NDArray[np.intp]:

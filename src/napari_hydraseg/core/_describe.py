@@ -13,6 +13,7 @@ from typing import Any
 
 from ._compared import transfer_report
 from ._describe_cohorts import cohort_report
+from ._levels import level_name
 from .metrics import summarise
 from .types import (
     CohortReport,
@@ -176,12 +177,13 @@ def _shift_verdict(result: ShiftReport, *, scans: int) -> str:
 
 
 def _shift_figures(result: ShiftReport) -> Iterable[Mapping[str, Any]]:
-    if result.by_depth:
+    levels = [*([result.grey] if result.grey else ()), *result.by_depth]
+    if levels:
         yield {
             "kind": "bar",
             "title": "Reference scans that are closer, by depth of the encoder",
-            "names": [f"depth {row['depth']}" for row in result.by_depth],
-            "values": [row["percentile"] for row in result.by_depth],
+            "names": [level_name(str(row["depth"])) for row in levels],
+            "values": [row["percentile"] for row in levels],
             "y_label": "%",
             "y_range": (0, 100),
         }

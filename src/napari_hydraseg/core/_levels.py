@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from .types import Verdict
 
+GREY = "grey"  # quantiles of a slice as the encoder gets it: a level above its depths
 DIFFERENT, BORDERLINE = 0.05, 0.15  # largest p of each verdict
 
 
@@ -32,10 +33,14 @@ def verdict_of(p: float, *, p_floor: float = 0.0) -> Verdict:
     return "borderline" if p <= BORDERLINE else "similar"
 
 
-def flat_notes(depths: Iterable[str]) -> list[str]:
-    """Name the encoder depths that show nothing, as all scans look alike there."""
+def level_name(level: str) -> str:
+    """Name an encoder depth, or the grey values, in a sentence."""
+    return "grey values" if level == GREY else f"depth {level}"
+
+
+def flat_notes(levels: Iterable[str]) -> list[str]:
+    """Name the levels that show nothing, as all scans look alike there."""
     return [
-        f"The features at depth {depth} are the same in all scans: nothing can be seen "
-        "there."
-        for depth in depths
+        f"At {level_name(level)} all scans are the same: nothing can be seen there."
+        for level in levels
     ]

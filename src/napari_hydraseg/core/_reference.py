@@ -1,8 +1,9 @@
 """What a checkpoint keeps of its training scans: encoder features, no voxel.
 
 A reference is a mapping of arrays, one row per stored slice: "0", "1", ... the features
-of each encoder depth; "scan" the scan a row belongs to, "position" where in the stack
-it lies (0 to 1), and "subject" the person, if one person gave several scans.
+of each encoder depth; "grey" the grey values that it gets; "scan" the scan a row is of;
+"position" where in the stack it lies (0 to 1); and "subject" the person, if one person
+gave several scans.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._levels import GREY
 from .errors import DimensionMismatch, NonFiniteFeatures, TooFewSamples
 
 FLOAT16_END = 65504.0  # the largest float16
@@ -32,7 +34,8 @@ def reference_features(
     Parameters
     ----------
     features_by_scan : sequence of mapping
-        What `core.encode` returns, one per scan: ``{"0": (n_slices, d), ...}``.
+        What `core.encode` returns, one per scan: ``{"0": (n_slices, d), ...}``, and
+        "grey" in all of them or in none.
     subjects : sequence of hashable, optional
         The person behind each scan, where some gave more than one (two phases of a
         heart): the calibration then leaves out all scans of a person at a time.
@@ -71,7 +74,7 @@ def reference_features(
             len(chosen), max_scans, replace=False
         )
         chosen = np.sort(drawn)
-    names = depths(features_by_scan[0])
+    names = levels(features_by_scan[0])
     rows: dict[str, list[NDArray[Any]]] = {name: [] for name in names}
     scan, position = [], []
     for place, index in enumerate(chosen):
@@ -96,6 +99,11 @@ def reference_features(
 def depths(entry: Mapping[str, NDArray[Any]]) -> list[str]:
     """Names of the encoder depths in an entry, finest first."""
     return sorted((name for name in entry if name.isdecimal()), key=int)
+
+
+def levels(entry: Mapping[str, NDArray[Any]]) -> list[str]:
+    """Names of all that scans are compared by: grey values, if kept, and the depths."""
+    return [GREY] * (GREY in entry) + depths(entry)
 
 
 def spread(count: int, wanted: int) -> NDArray[np.intp]:
@@ -135,7 +143,9 @@ def stilled(
         As `reference_features` makes them, by one encoder.
     """
     found = dict(entry)
-    for name in depths(reference):
+    for name in levels(reference):
+        if name not in entry:
+            continue  # by an encoder of before, or of features alone
         still = np.isinf(deviation(reference[name]))
         usual = reference[name].mean(axis=0, dtype=np.float64)
         found[name] = np.where(still, usual.astype(np.float16), entry[name])
@@ -144,9 +154,9 @@ def stilled(
 
 def _slices(features: Mapping[str, NDArray[Any]], names: list[str], scan: int) -> int:
     """Check the features of a scan, and count its slices."""
-    if depths(features) != names:
+    if levels(features) != names:
         raise DimensionMismatch(
-            f"Scan {scan} has encoder depths {', '.join(depths(features)) or 'none'}; "
+            f"Scan {scan} has encoder depths {', '.join(levels(features)) or 'none'}; "
             f"the first scan has {', '.join(names) or 'none'}.",
             "Encode all scans with one model.",
         )

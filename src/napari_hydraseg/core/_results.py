@@ -106,6 +106,9 @@ class ShiftReport:
     by_depth : tuple of mapping
         ``{"depth", "mmd2", "novelty", "percentile"}`` per encoder depth; novelty is the
         Mahalanobis distance in units of that of the median reference scan.
+    grey : mapping
+        The same of the grey values that the encoder gets, depth "grey"; empty if the
+        reference has none.
     per_case : tuple of mapping
         ``{"case", "verdict", "p", "percentile"}`` per scan.
     per_slice : tuple of mapping
@@ -136,6 +139,7 @@ class ShiftReport:
     basis: Mapping[str, Any] = field(default_factory=dict)
     picture: Mapping[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    grey: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, eq=False)

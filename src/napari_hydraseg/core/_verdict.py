@@ -23,7 +23,7 @@ from ._calibration import (
 )
 from ._embedding import embed, scan_points
 from ._fingerprint import Range, fingerprint, outside
-from ._levels import flat_notes, verdict_of
+from ._levels import GREY, flat_notes, verdict_of
 from ._mmd import mmd_test
 from ._reference import deviation, reference_features, stilled
 from .types import Checkpoint, ShiftReport, Verdict, Volume
@@ -64,7 +64,7 @@ class Comparison:
     @property
     def score(self) -> float:
         """How far out the scans lie; comparable between heads."""
-        return float(np.mean([case.judgement.score for case in self.cases]))
+        return float(np.mean([case.judgement.by_features for case in self.cases]))
 
     @property
     def persons(self) -> int:
@@ -82,7 +82,8 @@ def report(
     """Put together what was found; see `core.shift`."""
     judged = found.persons >= FEWEST
     verdict, p, p_floor, percentile = _overall(found, seed)
-    by_depth, flat = _by_depth(found.cases), _flat(found)
+    by_level, flat = _by_level(found.cases), _flat(found)
+    by_depth = tuple(row for row in by_level if row["depth"] != GREY)
     return ShiftReport(
         verdict=verdict,
         p=p,
@@ -90,6 +91,7 @@ def report(
         percentile=percentile,
         n_reference=int(found.reference["scan"].max()) + 1 if judged else found.persons,
         by_depth=by_depth,
+        grey=next((row for row in by_level if row["depth"] == GREY), {}),
         per_case=tuple(_case_row(case, judged=judged) for case in found.cases),
         per_slice=tuple(
             {"case": case.label, "slice": index, "witness": float(value)}
@@ -112,8 +114,8 @@ def report(
             "reference persons": found.persons,
             "slices compared per scan": [c.judgement.slices for c in found.cases],
             "method": "MMD^2 (rbf kernel of median width) and Mahalanobis distance "
-            "(shrunk covariance) of encoder features; each reference scan left out in "
-            "turn, the largest over both and over depths counts",
+            "(shrunk covariance) of grey values and encoder features; each reference "
+            "scan left out in turn, the largest over both and over levels counts",
             "seed": seed,
         },
         picture=_picture(found, seed),
@@ -145,7 +147,7 @@ def _flat(found: Comparison) -> list[str]:
     entries = [found.reference, *(case.entry for case in found.cases)]
     return [
         name
-        for name in found.cases[0].judgement.depths
+        for name in found.cases[0].judgement.levels
         if not any(table.any() for table in scaled(*[entry[name] for entry in entries]))
     ]
 
@@ -180,7 +182,7 @@ def _cohort_p(found: Comparison, seed: int) -> float:
             ]
         )
         both = np.concatenate((means, fresh))
-        # every depth has the same say, however many features it has
+        # every level has the same say, however many features it has
         scale = deviation(both) * np.sqrt(means.shape[1])
         old.append(means / scale)
         new.append(fresh / scale)
@@ -195,8 +197,8 @@ def _cohort_p(found: Comparison, seed: int) -> float:
     return p
 
 
-def _by_depth(cases: Sequence[Case]) -> tuple[Mapping[str, Any], ...]:
-    """Mean distances and median percentile of the scans at each depth."""
+def _by_level(cases: Sequence[Case]) -> tuple[Mapping[str, Any], ...]:
+    """Mean distances and median percentile of the scans at each level."""
     if not cases:
         return ()
     mmd2 = np.mean([case.judgement.mmd2 for case in cases], axis=0)
@@ -204,13 +206,13 @@ def _by_depth(cases: Sequence[Case]) -> tuple[Mapping[str, Any], ...]:
     percentiles = np.median([case.judgement.percentiles for case in cases], axis=0)
     return tuple(
         {
-            "depth": int(name),
+            "depth": GREY if name == GREY else int(name),
             "mmd2": float(distance),
             "novelty": float(far),
             "percentile": float(percentile),
         }
         for name, distance, far, percentile in zip(
-            cases[0].judgement.depths, mmd2, novelty, percentiles, strict=True
+            cases[0].judgement.levels, mmd2, novelty, percentiles, strict=True
         )
     )
 

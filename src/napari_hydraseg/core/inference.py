@@ -16,6 +16,7 @@ from torch import Tensor
 
 from .. import __version__
 from . import _choice, _engine, grid, networks
+from ._levels import GREY
 from ._pieces import keep_largest
 from .checkpoint import digest
 from .errors import OutOfMemory
@@ -28,6 +29,8 @@ from .types import (
     Volume,
     relay,
 )
+
+QUANTILES = (np.arange(16) + 1) / 17  # of the grey values of a slice
 
 
 def segment(
@@ -139,7 +142,8 @@ def encode(
     -------
     dict of str to ndarray of float32, shape (n_slices, features)
         Encoder depth ("1" the finest) -> mean and standard deviation of each feature
-        map over the slice. A volumetric model gives one row.
+        map over the slice; "grey" -> quantiles of the grey values that the encoder
+        gets, channel by channel. A volumetric model gives one row.
     """
     chosen, modality, _ = _choice.choose(
         volume, checkpoint, () if head is None else (head,)
@@ -149,16 +153,26 @@ def encode(
     spec = checkpoint.spec
     conformed = grid.conform(volume, spec, modality=modality, head=chosen[0])
     rows: list[dict[str, Tensor]] = []
+    grey = []
     total = len(conformed.data)
     with torch.inference_mode():
         for places, batch in _engine.batches(conformed.data, spec, where):
             padded = networks.padded(batch, net)
             rows.append(summarise(net.features(padded, chosen[0]), padded))
+            grey.append(_quantiles(conformed.data[places.start : places.stop]))
             yield Progress(places[-1] + 1, total, "looking at the scan")
-    return {
+    found = {
         depth: torch.cat([row[depth] for row in rows]).cpu().numpy()
         for depth in rows[0]
     }
+    return found | {GREY: np.concatenate(grey)}
+
+
+def _quantiles(data: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Grey values of each slice or block, from dark to bright, (n, channel * 16)."""
+    flat = data.reshape(*data.shape[:2], -1)
+    rows = np.quantile(flat, QUANTILES, axis=2)  # (16, n, channel)
+    return np.moveaxis(rows, 0, 2).reshape(len(data), -1).astype(np.float32)
 
 
 def summarise(features: Iterable[Tensor], image: Tensor) -> dict[str, Tensor]:

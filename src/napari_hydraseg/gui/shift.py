@@ -195,14 +195,14 @@ class ShiftWidget(QWidget):
             self.depths,
             [
                 (
-                    line["depth"],
+                    "grey values" if line is report.grey else line["depth"],
                     number(line["mmd2"]),
                     number(
                         line.get("novelty"), 2 if line.get("novelty", 0) < 10 else 0
                     ),
                     number(line["percentile"], 0),
                 )
-                for line in report.by_depth
+                for line in (*([report.grey] if report.grey else ()), *report.by_depth)
             ],
         )
         self.strip.show_values(

@@ -60,7 +60,7 @@ class _Normalised(torch.autograd.Function):
         rest = -share * d_bias / size - slope * mean
         d_x = torch.addcmul(rest[:, None], rows, slope[:, None])
         d_x.addcmul_(pulls, share[:, None])
-        d_x = d_x.unflatten(1, x.shape[2:]).movedim(-1, 1)
+        d_x = d_x.view(gradient.movedim(1, -1).shape).movedim(-1, 1)
         return d_x, d_weight.sum(0), d_bias.sum(0), None
 
 
