@@ -4,10 +4,13 @@ Each donor lends its weights to the new head, which then takes a few steps on so
 annotated slices. What it gets right on them tells which start is worth most: better
 than what the donor answers as it is, since a head that knows the structure may see
 nothing at first in scans of another kind, and a head that does not may answer by
-chance. Random weights take the same steps, and have to be beaten.
+chance. Random weights take the same steps, and have to be beaten. Where time is short,
+those that answer best as they are take their steps first, and the rest none.
 """
 
 import copy
+import math
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -44,7 +47,7 @@ class Rank:
     tried: float
 
 
-def start(job: Job, init: str) -> Steps[tuple[str, str]]:
+def start(job: Job, init: str, *, seconds: float = math.inf) -> Steps[tuple[str, str]]:
     """Give the head its first weights.
 
     Parameters
@@ -53,6 +56,8 @@ def start(job: Job, init: str) -> Steps[tuple[str, str]]:
         Its new head is changed in place.
     init : str
         As in `core.finetune`.
+    seconds : float
+        After which no further donor is tried.
 
     Yields
     ------
@@ -89,12 +94,14 @@ def start(job: Job, init: str) -> Steps[tuple[str, str]]:
         return init, f"The head {init} was asked for."
     if not others:
         return "random", f"No other head reads {images} channels at once."
-    ranks = yield from rank(job, others)
+    ranks = yield from rank(job, others, seconds=seconds)
     chance = ranks.pop(job.head)
     best = max(ranks, key=lambda donor: (ranks[donor].tried, donor))
     found = ranks[best]
     said = f"Dice {found.as_is:.2f} as it is, {found.tried:.2f} after {STEPS} steps"
     said += f"; random weights {chance.tried:.2f}"
+    if len(ranks) < len(others):
+        said += f"; time to try {len(ranks)} of {len(others)}"
     if found.tried < chance.tried + MARGIN:
         return "random", f"No other head fits; the best is {best} ({said})."
     _heads.adopt(job.net, job.head, best, job.spec)
@@ -111,7 +118,9 @@ def _donors(job: Job, images: int) -> list[str]:
     ]
 
 
-def rank(job: Job, donors: Sequence[str]) -> Steps[dict[str, Rank]]:
+def rank(
+    job: Job, donors: Sequence[str], *, seconds: float = math.inf
+) -> Steps[dict[str, Rank]]:
     """Judge donors, and the new head as it is, by some annotated slices.
 
     Parameters
@@ -120,6 +129,8 @@ def rank(job: Job, donors: Sequence[str]) -> Steps[dict[str, Rank]]:
         Nothing of it is changed.
     donors : sequence of str
         Other heads.
+    seconds : float
+        After which no further one is tried; one always is.
 
     Yields
     ------
@@ -129,8 +140,9 @@ def rank(job: Job, donors: Sequence[str]) -> Steps[dict[str, Rank]]:
     Returns
     -------
     dict of str to Rank
-        The new head, of random weights, under its own name.
+        The new head, of random weights, under its own name; and those that were tried.
     """
+    began = time.monotonic()
     shown = yield from _source.examples(job)
     most = SLICES if job.spec.slicewise else BLOCKS
     which = np.linspace(0, len(shown) - 1, min(most, len(shown))).round()
@@ -138,16 +150,22 @@ def rank(job: Job, donors: Sequence[str]) -> Steps[dict[str, Rank]]:
     new = job.net.heads[job.head]
     first = copy.deepcopy(new.state_dict())
     classes = len(job.spec.heads[job.head])
+    names, total = [job.head, *donors], 2 * (len(donors) + 1)
+    as_is: dict[str, float] = {}
+    for name in names:
+        as_is[name] = dice(job.net.heads[name], lessons, 2)
+        yield Progress(len(as_is), total, "trying where to start from")
     found: dict[str, Rank] = {}
-    names = [*donors, job.head]
     try:
-        for name in names:
+        for name in [job.head, *sorted(donors, key=lambda d: -as_is[d])]:
+            if len(found) > 1 and time.monotonic() - began > seconds:
+                break
             new.load_state_dict(first)
             if name != job.head:
                 _heads.adopt(job.net, job.head, name, job.spec)
-            as_is = dice(job.net.heads[name], lessons, 2)
-            found[name] = Rank(as_is, trial(new, lessons, classes))
-            yield Progress(len(found), len(names), "trying where to start from")
+            found[name] = Rank(as_is[name], trial(new, lessons, classes))
+            done = len(names) + len(found)
+            yield Progress(done, total, "trying where to start from")
     finally:
         new.load_state_dict(first)
     return found

@@ -18,7 +18,8 @@ from .types import Progress, Steps, relay
 
 RATE = 2e-3  # of a head
 GENTLE = 0.1  # times that: of an encoder that knows something already
-CACHE_SHARE = 0.25  # of the budget, at most, for computing features
+TRIAL_SHARE = 0.25  # of the budget, at most, for trying where to start from
+CACHE_SHARE = 0.25  # of what is left then, at most, for computing features
 CHECKS = 8  # looks at the held-out slices during a run, at least
 LOOK_SHARE = 0.2  # of the budget, at most, for these
 LOOK_SECONDS = 15.0  # between looks of a long run

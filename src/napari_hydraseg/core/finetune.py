@@ -18,7 +18,7 @@ from . import _candidate, _donors, _saved, _source
 from ._begin import make_job
 from ._exam import Counts, Exam, score
 from ._job import Mode
-from ._teach import RATE, Clock, Run, teach
+from ._teach import RATE, TRIAL_SHARE, Clock, Run, teach
 from .types import Checkpoint, FinetuneResult, Segmentation, Steps, T, Volume
 
 
@@ -183,7 +183,8 @@ def _train(book: _Book, init: str) -> Steps[tuple[Counts, dict[str, str]]]:
     """Begin a run or go on with it, to its end."""
     run, left = book.run, book.read()
     if left is None:
-        donor, reason = yield from _donors.start(run.job, init)
+        seconds = TRIAL_SHARE * run.clock.budget
+        donor, reason = yield from _donors.start(run.job, init, seconds=seconds)
         began = time.monotonic()
         before, _ = yield from run.exam.sit()
         run.clock.look = time.monotonic() - began
