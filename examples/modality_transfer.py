@@ -168,7 +168,8 @@ def encoded(
     steps = core.encode(in_place(volume), source, head="lesion")
     rest = tuple(a for a in range(3) if a != volume.plane_axis)
     kept = (volume.data[0] > 0).mean(axis=rest) > TISSUE
-    return {depth: rows[kept] for depth, rows in core.finish(steps).items()}
+    found = core.finish(steps).items()
+    return {depth: rows[kept] for depth, rows in found if depth.isdecimal()}
 
 
 def tells(groups: dict[str, dict[str, np.ndarray]], depth: str) -> bool:
