@@ -28,9 +28,9 @@ from scipy import ndimage
 from scipy.stats import binomtest
 
 from napari_hydraseg import core
+from napari_hydraseg.core import grid
 from napari_hydraseg.core._calibration import Entry, judge, scaled, subject_of_rows
 from napari_hydraseg.core._datasets import files
-from napari_hydraseg.core._hounsfield import eight_bit_window, to_hounsfield
 from napari_hydraseg.core._kernels import median_gamma
 from napari_hydraseg.core._levels import verdict_of
 from napari_hydraseg.core._reference import depths, levels, reference_features
@@ -157,10 +157,9 @@ def scans(data: Path, asked: str, split: str, limit: int | None) -> Iterator[tup
 
 def _in_units(volume: Volume) -> Volume:
     """Read a CT that is an 8-bit copy: changed, it would not be known as one."""
-    window = eight_bit_window(volume.data) if volume.modality == "CT" else None
-    if window is None:
+    if volume.modality != "CT":
         return volume
-    return _data(volume, lambda grey: to_hounsfield(grey, window))
+    return replace(volume, data=grid.hounsfield(volume.data, {"kind": "window"})[0])
 
 
 def entry_of(volume: Volume, model: Checkpoint, head: str) -> Entry:

@@ -177,13 +177,12 @@ def _shift_verdict(result: ShiftReport, *, scans: int) -> str:
 
 
 def _shift_figures(result: ShiftReport) -> Iterable[Mapping[str, Any]]:
-    levels = [*([result.grey] if result.grey else ()), *result.by_depth]
-    if levels:
+    if result.by_level:
         yield {
             "kind": "bar",
             "title": "Reference scans that are closer, by depth of the encoder",
-            "names": [level_name(str(row["depth"])) for row in levels],
-            "values": [row["percentile"] for row in levels],
+            "names": [level_name(str(row["depth"])) for row in result.by_level],
+            "values": [row["percentile"] for row in result.by_level],
             "y_label": "%",
             "y_range": (0, 100),
         }

@@ -145,7 +145,7 @@ def stilled(
     found = dict(entry)
     for name in levels(reference):
         if name not in entry:
-            continue  # by an encoder of before, or of features alone
+            continue  # grey values, of which only the reference tells
         still = np.isinf(deviation(reference[name]))
         usual = reference[name].mean(axis=0, dtype=np.float64)
         found[name] = np.where(still, usual.astype(np.float16), entry[name])

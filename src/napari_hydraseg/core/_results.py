@@ -141,6 +141,11 @@ class ShiftReport:
     notes: tuple[str, ...] = ()
     grey: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def by_level(self) -> tuple[Mapping[str, Any], ...]:
+        """Rows of all that was compared: grey values, if they were, and the depths."""
+        return (self.grey, *self.by_depth) if self.grey else self.by_depth
+
 
 @dataclass(frozen=True, eq=False)
 class CohortReport:

@@ -83,7 +83,8 @@ def report(
     judged = found.persons >= FEWEST
     verdict, p, p_floor, percentile = _overall(found, seed)
     by_level, flat = _by_level(found.cases), _flat(found)
-    by_depth = tuple(row for row in by_level if row["depth"] != GREY)
+    grey = [row for row in by_level if row["depth"] == GREY]
+    by_depth = by_level[len(grey) :]
     return ShiftReport(
         verdict=verdict,
         p=p,
@@ -91,7 +92,7 @@ def report(
         percentile=percentile,
         n_reference=int(found.reference["scan"].max()) + 1 if judged else found.persons,
         by_depth=by_depth,
-        grey=next((row for row in by_level if row["depth"] == GREY), {}),
+        grey=grey[0] if grey else {},
         per_case=tuple(_case_row(case, judged=judged) for case in found.cases),
         per_slice=tuple(
             {"case": case.label, "slice": index, "witness": float(value)}

@@ -202,7 +202,7 @@ class ShiftWidget(QWidget):
                     ),
                     number(line["percentile"], 0),
                 )
-                for line in (*([report.grey] if report.grey else ()), *report.by_depth)
+                for line in report.by_level
             ],
         )
         self.strip.show_values(
