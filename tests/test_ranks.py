@@ -10,7 +10,10 @@ import pytest
 from napari_hydraseg.core._record import Record, profiled
 
 SCRIPT = """
+import json
 import sys
+from pathlib import Path
+
 import torch
 from napari_hydraseg.core._ranks import join
 from napari_hydraseg.core.optimisation import adamw, optimise
@@ -30,12 +33,14 @@ for _ in optimise(
 ):
     pass
 ranks.wait()
-print("weights", ranks.rank, [round(v, 4) for v in net.weight[0].tolist()])
+weights = [round(v, 4) for v in net.weight[0].tolist()]
+Path(sys.argv[1], f"{ranks.rank}.json").write_text(json.dumps(weights))
 """
 
 
-def weights_of(lines):
-    return {line.split(" ", 2)[2] for line in lines if line.startswith("weights")}
+def weights_of(folder):
+    """What each process wrote, in a file of its own: their prints may mix."""
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("*.json"))]
 
 
 @pytest.mark.timeout(300)
@@ -45,18 +50,16 @@ def test_two_processes_learn_what_one_learns(tmp_path):
     launch = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     # the processes of torchrun talk over the loopback, which the suite blocks too
     open_ = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
-    two = subprocess.run(
-        [sys.executable, *launch, script],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=open_,
-    )
-    one = subprocess.run(
-        [sys.executable, script], capture_output=True, text=True, check=False
-    )
-    assert two.stdout.count("weights") == 2, two.stderr
-    assert weights_of(two.stdout.splitlines()) == weights_of(one.stdout.splitlines())
+    alone, together = tmp_path / "alone", tmp_path / "together"
+    for folder, how in ((alone, []), (together, launch)):
+        folder.mkdir()
+        subprocess.run(
+            [sys.executable, *how, script, folder],
+            check=True,
+            env=open_ if how else None,
+        )
+    (one,) = weights_of(alone)
+    assert weights_of(together) == [one, one]
 
 
 def test_a_log_is_appended_to(tmp_path):
