@@ -182,12 +182,11 @@ class JobBar(QWidget):
         self.run.setEnabled(False)
         self.cancel.setEnabled(True)
         self.stop.setEnabled(True)
-        self.progress.setRange(0, 0)
+        self._move(0, 0)
         self.say(f"{title}: starting…")
 
     def _on_progress(self, progress: Progress) -> None:
-        self.progress.setRange(0, max(progress.total, 1))
-        self.progress.setValue(progress.done)
+        self._move(max(progress.total, 1), progress.done)
         if not self.cancel.isEnabled() or not self.stop.isEnabled():
             return  # the status says what the user asked for
         note = progress.note or "working"
@@ -229,8 +228,18 @@ class JobBar(QWidget):
         self.cancel.setText("Cancel")
         self.cancel.setEnabled(False)
         self.stop.setEnabled(False)
-        self.progress.setRange(0, 1)
-        self.progress.reset()
+        self._move(1, 0)
+
+    def _move(self, total: int, done: int) -> None:
+        """Move the bar; with no total it only shows life.
+
+        Qt would draw a bar that moves at once, and with it the canvas of the window; so
+        it is drawn with all else that has changed.
+        """
+        self.progress.setUpdatesEnabled(False)
+        self.progress.setRange(0, total)
+        self.progress.setValue(done)
+        self.progress.setUpdatesEnabled(True)
 
     def _cancel(self) -> None:
         if self._job is not None:
