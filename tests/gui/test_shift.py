@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 from qtpy.QtCore import QPoint, Qt
 
@@ -131,6 +133,62 @@ def test_a_click_on_the_strip_goes_to_that_slice(shown, viewer, qtbot, control):
     at = QPoint(round(strip.width() * 4.5 / 6), 10)
     qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=at)
     assert viewer.dims.current_step[0] == 4
+
+
+def lower(scan):
+    """The same scan, five slices farther down."""
+    affine = scan.affine.copy()
+    affine[:3, 3] -= 5 * affine[:3, 0]
+    return replace(scan, affine=affine, source="lower.nii.gz")
+
+
+def test_the_strip_means_slices_of_the_scan_that_was_compared(
+    shown, opened, scan, viewer, qtbot, control
+):
+    view.add(viewer, layers.volume_layers(lower(scan)))
+    strip = control(shown, "shift.strip")
+    at = QPoint(round(strip.width() * 4.5 / 6), 10)
+    qtbot.mouseClick(strip, Qt.MouseButton.LeftButton, pos=at)
+    assert view.slice_shown(viewer, 0, opened) == 4
+
+
+def test_a_report_says_what_it_is_of(shown, opened, scan, viewer, control):
+    words = control(shown, "shift.verdict")
+    assert words.text().startswith(opened.name)
+    view.add(viewer, layers.volume_layers(lower(scan)))
+    assert words.text().startswith(f"Not of what is chosen above, but of {opened.name}")
+    assert control(shown, "shift.teach").isEnabled()
+    viewer.layers.remove(opened)
+    assert not control(shown, "shift.teach").isEnabled()
+
+
+def test_a_comparison_that_fails_leaves_the_report_with_its_scan(
+    shown, opened, scan, viewer, click, finished, monkeypatch, control
+):
+    view.add(viewer, layers.volume_layers(lower(scan)))
+
+    def broken(*_, **__):
+        raise core.HydraSegError("No.", "Never.")
+        yield
+
+    monkeypatch.setitem(vars(core), "shift", broken)
+    click(shown, "shift.run")
+    finished()
+    followed = []
+    form = SimpleNamespace(follow=lambda advice, **of: followed.append(of["image"]))
+    shown.open_finetune = lambda: form
+    click(shown, "shift.teach")
+    assert followed == [opened]
+
+
+def test_the_chosen_head_stays_when_layers_come(form, opened, viewer, scan, control):
+    head = control(form, "shift.head")
+    other = next(
+        head.itemText(i) for i in range(head.count()) if i != head.currentIndex()
+    )
+    head.setCurrentText(other)
+    viewer.add_labels(np.zeros(scan.shape, np.uint8))
+    assert head.currentText() == other
 
 
 def test_too_few_references_are_admitted(shown):

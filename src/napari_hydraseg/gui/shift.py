@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import napari.viewer
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QFileDialog, QWidget
 
 from napari_hydraseg import core
-from napari_hydraseg.core.types import ShiftReport, Steps
+from napari_hydraseg.core.types import PLANES, ShiftReport, Steps
 
 from . import nouns, view
 from .choosers import LayerBox, ModelBox
@@ -21,6 +21,15 @@ from .jobbar import JobBar, device, open_steps
 from .scans import volume_steps
 from .shift_points import Points
 from .words import COLOURS, number, verdict_text
+
+
+class _Asked(NamedTuple):
+    """What is compared: a scan, a model's name, a head; and the axis of slices."""
+
+    layer: Any
+    model: str
+    head: str
+    axis: int
 
 
 class ShiftWidget(QWidget):
@@ -38,6 +47,8 @@ class ShiftWidget(QWidget):
         super().__init__()
         self.viewer = napari_viewer
         self.report: ShiftReport | None = None
+        self._judged: _Asked | None = None  # what the report is about
+        self._suited: tuple[Any, ...] = ()
         self.open_finetune: Callable[[], Any] = self._dock_finetune
         self._make_controls()
         self._make_results()
@@ -128,6 +139,7 @@ class ShiftWidget(QWidget):
     def _connect(self) -> None:
         self.image.chosen.connect(self._on_image)
         self.model.chosen.connect(self._on_model)
+        self.head.currentTextChanged.connect(lambda _: self._tell())
         self.bar.run.clicked.connect(lambda _=False: self._run())
         self.strip.picked.connect(self._go_to)
         self._on_model()
@@ -146,6 +158,7 @@ class ShiftWidget(QWidget):
 
     def _on_image(self) -> None:
         self._take_recommended()
+        self._tell()
         problem = self.model.problem or "No model is installed: add one under Models."
         self.bar.set_ready(
             unready(
@@ -157,19 +170,28 @@ class ShiftWidget(QWidget):
         )
 
     def _take_recommended(self) -> None:
-        """Choose the head that the model's card recommends for this kind of scan."""
+        """Choose the head that the model's card recommends for this kind of scan.
+
+        Only once for each scan and model: what the user chooses then, stays.
+        """
         model, layer = self.model.info(), self.image.layer()
         if model is None or layer is None:
             return
-        volume = layer.metadata.get("hydraseg", {}).get("volume")
-        modality = volume.modality if volume is not None else None
+        ours = layer.metadata.get("hydraseg", {})
+        volume = ours.get("volume")
+        modality = ours.get("modality") if volume is None else volume.modality
+        asked = (id(layer), modality, model.path)
+        if asked == self._suited:
+            return
+        self._suited = asked
         wanted = model.card.get("recommended", {}).get(modality, ())
         if wanted and self.head.currentText() not in wanted:
             self.head.setCurrentText(wanted[0])
 
     def _gather(self) -> Steps[ShiftReport]:
-        self._judged = layer = self.image.layer()
-        self._axis = nouns.volume_of(layer, voxels=False).plane_axis
+        layer = self.image.layer()
+        axis = nouns.volume_of(layer, voxels=False).plane_axis
+        self._asked = _Asked(*self._chosen(), axis)
         head, where = self.head.currentText() or None, device()
         return open_steps(
             self.model.path(),
@@ -184,10 +206,10 @@ class ShiftWidget(QWidget):
 
     def _show(self, report: ShiftReport) -> None:
         self.report = report
+        self._judged = self._asked
         self.save.setEnabled(True)
-        self.teach.setEnabled("init" in report.advice)
         colour = COLOURS[report.verdict]
-        self.verdict.setText(verdict_text(report))
+        self._tell()
         self.verdict.setStyleSheet(
             f"QLabel {{ border-left: 6px solid {colour}; padding-left: 8px; }}"
         )
@@ -205,23 +227,48 @@ class ShiftWidget(QWidget):
                 for line in report.by_level
             ],
         )
-        self.strip.show_values(
-            [(int(s["slice"]), float(s["witness"])) for s in report.per_slice]
-        )
+        # a model of volumes has one row for the whole scan
+        slices = report.per_slice if len(report.per_slice) > 1 else ()
+        self.strip.show_values([(int(s["slice"]), float(s["witness"])) for s in slices])
         self.points.show_picture(report.picture)
         fill(self.causes, [_cause(cause) for cause in report.causes])
         self.advice.setText(str(report.advice.get("text", "")))
         self.done.emit()
 
+    def _chosen(self) -> tuple[Any, str, str]:
+        """Scan, model and head as they are chosen now."""
+        model = self.model.info()
+        name = "" if model is None else model.name
+        return self.image.layer(), name, self.head.currentText()
+
+    def _tell(self) -> None:
+        """Write the verdict, and on what: something else may have been chosen since."""
+        if self.report is None or self._judged is None:
+            return
+        of = self._judged
+        about = f"{of.layer.name} · {of.model} · {of.head}"
+        if self._chosen() != of[:3]:
+            about = f"Not of what is chosen above, but of {about}"
+        self.verdict.setText(f"{about}\n{verdict_text(self.report)}")
+        self.teach.setEnabled("init" in self.report.advice and self._there())
+
+    def _there(self) -> bool:
+        """Whether the scan that was compared is still open."""
+        return self._judged is not None and self._judged.layer in self.viewer.layers
+
     def _go_to(self, index: int) -> None:
-        view.go_to_slice(self.viewer, self._axis, index)
+        if self._judged is not None and self._there():
+            plane = PLANES[self._judged.axis]
+            if not view.shows(self.viewer, plane):
+                view.face(self.viewer, plane)
+            view.go_to_slice(self.viewer, self._judged.axis, index, self._judged.layer)
 
     def _teach(self) -> None:
         """Open Fine-tune as the report advises; nothing is trained yet."""
-        if self.report is not None:
+        if self.report is not None and self._judged is not None and self._there():
             self.open_finetune().follow(
                 self.report.advice,
-                image=self._judged,
+                image=self._judged.layer,
                 model=self.report.basis.get("model", ""),
             )
 
