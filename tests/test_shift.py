@@ -301,6 +301,24 @@ def test_grey_values_of_mr_may_have_any_scale(heart):
         assert fingerprint(scaled)[name] == pytest.approx(value, rel=1e-3)
 
 
+def test_an_eight_bit_ct_is_measured_as_its_hounsfield_units_are():
+    rng = np.random.default_rng(0)
+    body = np.full((6, 64, 64), -1000.0, np.float32)  # air, fat, an organ, bone
+    body[:, 8:56, 8:56] = -95
+    body[:, 16:40, 16:40] = 60
+    body[:, 44:52, 44:52] = 700
+    body += rng.normal(0, 5, body.shape)
+    copy = np.round((body.clip(-125, 275) + 125) * 255 / 400)
+    affine = np.diag([1.5, 1.5, 5.0, 1.0])
+    units, eight = (
+        fingerprint(Volume(data[None], affine, modality="CT"))
+        for data in (body, copy.astype(np.uint8))
+    )
+    assert (units["low_hu"], units["high_hu"]) == (-125, 275)
+    for name, value in units.items():
+        assert eight[name] == pytest.approx(value, rel=0.02), name
+
+
 def test_a_blank_scan_has_a_fingerprint_without_contrast():
     blank = Volume(np.zeros((1, 3, 8, 8)), np.eye(4), modality="MR")
     assert "contrast_percent" not in fingerprint(blank)

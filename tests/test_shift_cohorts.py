@@ -7,6 +7,7 @@ from scipy.stats import binom
 from napari_hydraseg.core._cohorts import (
     Member,
     cause_rows,
+    cautions,
     compare,
     pair_rows,
     scan_rows,
@@ -121,6 +122,18 @@ def test_no_verdict_is_given_where_no_p_could_be_small():
     members = cohort(rng, "a", 3) + cohort(rng, "b", 3, level=9.0)
     assert smallest_p(3, 3, 0, 999) == 2 / 20
     assert verdicts(members) == {("a", "b"): "cannot-judge"}
+
+
+def test_correcting_for_many_pairs_counts_for_the_smallest_p_too():
+    rng = np.random.default_rng(4)
+    members = cohort(rng, "a", 4) + cohort(rng, "b", 4, level=60.0)
+    members += cohort(rng, "c", 4, level=120.0)
+    assert smallest_p(4, 4, 0, 999) < 0.05  # of two cohorts alone
+    matrix = compare(members, permutations=999, seed=0)
+    rows = pair_rows(matrix)
+    assert [row["p_floor"] for row in rows] == pytest.approx([6 / 70] * 3)
+    assert {row["verdict"] for row in rows} == {"cannot-judge"}
+    assert any("0.086" in line for line in cautions(members, matrix))
 
 
 def test_p_never_falls_below_the_smallest_that_is_possible():

@@ -9,6 +9,10 @@ from typing import Any
 from .types import Verdict
 
 INSIDE = 95.0  # percentile up to which a depth counts as like the reference
+DEFAULT = (
+    "correct 3 to 5 slices and fine-tune as by default: the whole encoder frozen, a "
+    "new head started from the one that fits the painted slices best."
+)
 NO_PROOF = "Likeness does not prove that a mask is right: look at it."
 
 
@@ -55,17 +59,11 @@ def advise(
         "depth": None,
         "by_profile": None if frozen == levels or verdict == "similar" else frozen,
     }
-    start = f"start from the head {head} and keep the whole encoder frozen"
     if verdict == "cannot-judge" or levels == 0:
-        text = (
-            "There are too few reference scans to say anything. To adapt the model, "
-            f"{start}, which is the default."
-        )
-        return advice | {"by_profile": None, "text": f"{text} {NO_PROOF}"}
+        text = "There are too few reference scans to say anything. To adapt the model,"
+        return advice | {"by_profile": None, "text": f"{text} {DEFAULT} {NO_PROOF}"}
     if verdict == "similar":
         opening = "Nothing in particular to do. If the mask needs correction,"
     else:
-        opening = (
-            "Check the mask slice by slice. Correct 3 to 5 slices, then fine-tune:"
-        )
-    return advice | {"text": f"{opening} {start} (the default). {NO_PROOF}"}
+        opening = "Check the mask slice by slice. If it needs correction,"
+    return advice | {"text": f"{opening} {DEFAULT} {NO_PROOF}"}

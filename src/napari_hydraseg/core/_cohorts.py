@@ -105,21 +105,28 @@ def compare(members: Sequence[Member], *, permutations: int, seed: int) -> Matri
 
 
 def pair_rows(matrix: Matrix) -> list[dict[str, Any]]:
-    """One row for each pair, p corrected for the number of pairs."""
+    """One row for each pair; p and the smallest possible p corrected for the pairs."""
     corrected = holm([found.p for _, _, found in matrix.pairs])
     return [
         {
             "a": a,
             "b": b,
-            "verdict": verdict_of(p, p_floor=found.p_floor),
+            "verdict": verdict_of(p, p_floor=least),
             "mmd2": float(found.mmd2.mean()),
             "p": found.p,
             "p_corrected": p,
-            "p_floor": found.p_floor,
+            "p_floor": least,
             "both": found.both,
         }
-        for (a, b, found), p in zip(matrix.pairs, corrected, strict=True)
+        for (a, b, found), p, least in zip(
+            matrix.pairs, corrected, floors(matrix), strict=True
+        )
     ]
+
+
+def floors(matrix: Matrix) -> list[float]:
+    """The smallest p that each pair could have, corrected as the p are."""
+    return holm([found.p_floor for _, _, found in matrix.pairs])
 
 
 def depth_rows(matrix: Matrix, names: Sequence[str]) -> list[dict[str, Any]]:
@@ -185,8 +192,8 @@ def cautions(members: Sequence[Member], matrix: Matrix) -> list[str]:
             f"Low power: few persons ({', '.join(few)}; {LOW_POWER} are advised). No "
             "evidence of a shift is no evidence of none."
         )
-    if any(found.p_floor > DIFFERENT for _, _, found in matrix.pairs):
-        least = max(found.p_floor for _, _, found in matrix.pairs)
+    least = max(floors(matrix), default=0.0)
+    if least > DIFFERENT:
         said.append(
             f"With so few persons p cannot be below {least:.2g}: there is no verdict."
         )

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from . import inference
 from ._datasets import Dataset
-from ._fingerprint import fingerprint
+from ._fingerprint import fingerprint, usual_ranges
 from ._reference import reference_features
 from ._scores import Scored, score, table
 from .types import Checkpoint, Progress, Steps, finish
@@ -142,9 +142,10 @@ def _looks(
         learned, subject, image, _ = scans[index]
         volume = data.volume(image)
         features = finish(inference.encode(volume, checkpoint, head=head))
-        found.append(
-            Look(f"{number} {subject}", learned, features, fingerprint(volume))
-        )
+        measured = fingerprint(volume)
+        if data.nominal:  # its millimetres are made up
+            measured = {k: v for k, v in measured.items() if not k.endswith("_mm")}
+        found.append(Look(f"{number} {subject}", learned, features, measured))
     return found
 
 
@@ -166,10 +167,4 @@ def _reference(
         subjects=subjects if several else None,
         seed=seed,
     )
-    prints = [look.fingerprint for look in kept]
-    ranges = {
-        name: [float(p) for p in np.percentile([f[name] for f in prints], (5, 95))]
-        for name in prints[0]
-        if all(name in f for f in prints)
-    }
-    return entry, ranges
+    return entry, usual_ranges([look.fingerprint for look in kept])

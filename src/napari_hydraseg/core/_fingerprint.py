@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from ._hounsfield import KEEPS_FAT, eight_bit_window, to_hounsfield
 from ._reference import spread
 from .types import Volume
 
@@ -54,7 +55,8 @@ def fingerprint(volume: Volume) -> dict[str, float]:
         percentile), because grey values of MR and ultrasound have no unit;
         ``sharpness``, the mean gradient over that of the blurred slice (1: blurred
         already); ``low_hu``, ``high_hu`` for CT. A scan of one grey value has no
-        contrast quantities.
+        contrast quantities. CT is measured within `KEEPS_FAT`, an 8-bit copy brought
+        back to Hounsfield units: what one copy was cut off at is no difference.
 
     Notes
     -----
@@ -69,6 +71,10 @@ def fingerprint(volume: Volume) -> dict[str, float]:
     found = _geometry(volume, stack.shape) if "spacing" in volume.known else {}
     kept = spread(len(stack), min(SLICES, len(stack)))
     slices = np.nan_to_num(stack[kept].astype(np.float32), posinf=0, neginf=0)
+    if volume.modality == "CT":
+        window = eight_bit_window(volume.data[0])
+        slices = slices if window is None else to_hounsfield(slices, window)
+        slices = slices.clip(*KEEPS_FAT)
     low, high = np.percentile(slices, [1, 99])
     if volume.modality == "CT":
         found |= {"low_hu": float(low), "high_hu": float(high)}

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ._centred import Centred, blocks_of
 from ._kernels import Array, Kernel, diagonal_sum, gram_of, median_gamma
-from ._relabel import BINS, Sides, labellings, relabelled, relabelled_in_bins
+from ._relabel import Sides, labellings, relabelled, relabelled_in_bins
 from .errors import DimensionMismatch, NonFiniteFeatures, TooFewSamples
 
 BINNED_FROM = 2000  # groups a side, on average: from there, bins of them are permuted
@@ -174,7 +174,7 @@ def mmd_test(
             "Add scans, or judge the single scan with shift.",
         )
     if binned is None:
-        binned = n + m >= 2 * BINNED_FROM and min(n, m) >= 2 * BINS
+        binned = min(n, m) >= BINNED_FROM
     if binned:  # each bin is a random draw of groups
         rows_x, count_x = _shuffled(rows_x, count_x, rng)
         rows_y, count_y = _shuffled(rows_y, count_y, rng)

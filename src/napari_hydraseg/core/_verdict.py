@@ -30,6 +30,15 @@ from .types import Checkpoint, ShiftReport, Verdict, Volume
 
 FEWEST = 19  # persons in the reference: with fewer, p could not reach .05
 PERMUTATIONS = 1000  # of scans, when a cohort is judged
+ALONE = (
+    "MMD^2 (rbf kernel of median width) and Mahalanobis distance (shrunk covariance) "
+    "of grey values and encoder features; each reference scan left out in turn, the "
+    "largest over both and over levels counts"
+)
+ALL = (
+    "All together: MMD^2 between the mean embeddings of the scans and of the reference "
+    "persons, all levels in one, scans and persons exchanged at random"
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,9 +123,7 @@ def report(
             "scans": len(scans),
             "reference persons": found.persons,
             "slices compared per scan": [c.judgement.slices for c in found.cases],
-            "method": "MMD^2 (rbf kernel of median width) and Mahalanobis distance "
-            "(shrunk covariance) of grey values and encoder features; each reference "
-            "scan left out in turn, the largest over both and over levels counts",
+            "method": ALONE if len(found.cases) < 2 else f"Each scan: {ALONE}. {ALL}",
             "seed": seed,
         },
         picture=_picture(found, seed),
@@ -164,6 +171,7 @@ def _overall(found: Comparison, seed: int) -> tuple[Verdict, float, float, float
         p = _cohort_p(found, seed)
         splits = comb(found.persons + len(found.cases), len(found.cases))
         p_floor = max(1 / (1 + PERMUTATIONS), 1 / splits)
+        p = max(p, p_floor)  # exchanges are drawn, not counted
     return verdict_of(p), p, p_floor, percentile
 
 
