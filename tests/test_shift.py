@@ -13,8 +13,10 @@ from scipy import ndimage
 from napari_hydraseg import core
 from napari_hydraseg.core._advice import advise
 from napari_hydraseg.core._calibration import judge, matched_rows, witness
+from napari_hydraseg.core._describe import describe as in_words
 from napari_hydraseg.core._fingerprint import fingerprint, outside, usual_ranges
 from napari_hydraseg.core._reference import reference_features, spread
+from napari_hydraseg.core.cohorts import compare_cohorts
 from napari_hydraseg.core.errors import (
     DimensionMismatch,
     NonFiniteFeatures,
@@ -448,6 +450,81 @@ def test_scans_of_ones_own_replace_the_models_reference(encoded):
     )
     assert found.verdict == "similar"
     assert found.n_reference == 20
+
+
+def test_a_report_on_given_scans_does_not_speak_of_training(encoded):
+    own = [scan_like(s) for s in range(20)]
+    given = finish(shift(scan_like(100), checkpoint_of("heart"), reference=own))
+    trained = finish(shift(scan_like(100), checkpoint_of("heart")))
+    assert "the scans given as reference" in in_words(given).verdict
+    assert "trained on" not in in_words(given).verdict
+    assert "the scans this model was trained on" in in_words(trained).verdict
+
+
+def test_two_scans_of_a_person_are_one_in_a_given_reference(encoded):
+    own = [scan_like(s) for s in range(20)]
+    persons = [s // 2 for s in range(20)]
+    model = checkpoint_of("heart")
+    found = finish(shift(scan_like(100), model, reference=own, persons=persons))
+    assert found.verdict == "cannot-judge"
+    assert found.basis["reference persons"] == 10
+    with pytest.raises(DimensionMismatch, match="19 persons were given for 20"):
+        finish(shift(scan_like(100), model, reference=own, persons=persons[1:]))
+
+
+def test_a_bad_scan_of_a_given_reference_can_be_left_out(encoded):
+    own = [scan_like(s) for s in range(21)]
+    own[3] = scan_like(3, level=np.nan)
+    model = checkpoint_of("heart")
+    with pytest.raises(NonFiniteFeatures):
+        finish(shift(scan_like(100), model, reference=own))
+    found = finish(shift(scan_like(100), model, reference=own, drop_nonfinite=True))
+    assert found.n_reference == 20
+    assert "Of the reference: 1 scans were left out" in found.notes[0]
+
+
+def two_modalities():
+    """A model that knows MR and CT, with a head of few persons for CT."""
+    model, few = checkpoint_of("heart", "liver"), checkpoint_of("veins", scans=12)
+    spec = replace(
+        model.spec,
+        heads={**model.spec.heads, **few.spec.heads},
+        intensity={"MR": {"kind": "zscore"}, "CT": {"kind": "window"}},
+    )
+    card = {**model.card, "recommended": {"MR": ["heart"], "CT": ["veins", "liver"]}}
+    return replace(
+        model, spec=spec, card=card, reference={**model.reference, **few.reference}
+    )
+
+
+def test_a_head_that_can_judge_goes_before_one_that_cannot(encoded):
+    found = finish(shift(scan_like(100, modality="CT"), two_modalities()))
+    assert found.basis["head"] == "liver"
+    named = finish(shift(scan_like(100, modality="CT"), two_modalities(), head="veins"))
+    assert named.verdict == "cannot-judge"
+
+
+def test_a_modality_that_is_guessed_is_said(encoded):
+    found = finish(shift(scan_like(100, modality=None), two_modalities()))
+    assert found.basis["head"] == "heart"
+    assert "MR was taken" in " ".join(found.notes)
+    air = scan_like(100, modality=None, level=-1000)
+    cohorts = {"a": [air, air], "b": [air, air]}
+    compared = finish(compare_cohorts(cohorts, two_modalities(), permutations=9))
+    assert compared.basis["head"] == "veins"
+    assert "CT was taken" in " ".join(compared.notes)
+
+
+def test_a_scan_that_two_models_cannot_read_is_left_out_once(encoded):
+    cohorts = {name: [scan_like(s) for s in range(3)] for name in "ab"}
+    cohorts["a"].append(scan_like(3, level=np.nan))
+    model = checkpoint_of("heart")
+    found = finish(
+        compare_cohorts(
+            cohorts, model, after=model, permutations=9, drop_nonfinite=True
+        )
+    )
+    assert found.notes[0].startswith("1 scans were left out")
 
 
 def test_the_nearest_head_is_judged_when_none_is_named(encoded):

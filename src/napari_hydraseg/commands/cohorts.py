@@ -126,4 +126,9 @@ def compare_groups(
         *result.notes,
     ]
     content = {key: getattr(result, key) for key in SHOWN}
-    emit("shift", content, table="\n\n".join(filter(None, parts)))
+    emit(
+        "shift",
+        content,
+        table="\n\n".join(filter(None, parts)),
+        device=result.basis["device"],
+    )

@@ -127,7 +127,7 @@ def shift(
         "shift",
         {key: getattr(result, key) for key in SHIFT},
         table=_shift_lines(result, report.verdict),
-        device=str(result.basis.get("device", "cpu")),
+        device=result.basis["device"],
     )
 
 
@@ -192,8 +192,10 @@ def evaluate(
 
 def _ready(output: Path | None, inputs: list[Path], overwrite: bool) -> None:
     from napari_hydraseg.core.io.atomic import ensure_writable
+    from napari_hydraseg.core.report import ensure_report
 
     if output is not None:
+        ensure_report(output)
         keep_apart([output], inputs)
         ensure_writable(output, overwrite=overwrite)
 

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from ._compared import transfer_report
-from ._describe_cohorts import cohort_report
+from ._describe_cohorts import COLOURS, cohort_report
 from ._levels import level_name
 from .metrics import summarise
 from .types import (
@@ -24,7 +24,10 @@ from .types import (
 )
 
 NO_PROOF = "That does not prove the mask right or wrong."
-TRAINED_ON = "the scans this model was trained on"
+TRAINED_ON, GIVEN = (
+    "the scans this model was trained on",
+    "the scans given as reference",
+)
 NUMBERED = (
     "Cases are numbered in the order in which they were given; names of files are not "
     "written into reports."
@@ -143,7 +146,7 @@ def _shift(result: ShiftReport) -> Report:
     return Report(
         title="Domain shift",
         verdict=_shift_verdict(result, scans=max(len(cases), 1)),
-        rows=(*(cases if len(cases) > 1 else ()), *map(dict, result.causes)),
+        rows=(*cases, *map(dict, result.causes)),
         figures=tuple(_shift_figures(result)),
         basis={
             "p": result.p,
@@ -164,11 +167,12 @@ def _shift_verdict(result: ShiftReport, *, scans: int) -> str:
             f"There are {result.n_reference} reference scans, too few to judge: at "
             f"least 19 are needed. {NO_PROOF}"
         )
-    subject, plural = ("The scan", False) if scans == 1 else ("The scans", True)
+    subject, s = ("The scan", "s") if scans == 1 else ("The scans", "")
+    usual = GIVEN if result.basis.get("reference") == "given scans" else TRAINED_ON
     said = {
-        "different": f"differ{'' if plural else 's'} from {TRAINED_ON}",
-        "borderline": f"lie{'' if plural else 's'} at the edge of {TRAINED_ON}",
-        "similar": f"look{'' if plural else 's'} like {TRAINED_ON}",
+        "different": f"differ{s} from {usual}",
+        "borderline": f"lie{s} at the edge of {usual}",
+        "similar": f"look{s} like {usual}",
     }[result.verdict]
     return (
         f"{subject} {said} (farther out than {result.percentile:.0f} % of "
@@ -208,13 +212,15 @@ def _shift_figures(result: ShiftReport) -> Iterable[Mapping[str, Any]]:
         }
         for case, number in numbers.items()
     ]
+    lines = [line for line in lines if len(line["x"]) > 1]  # one point is no course
     if lines:
         yield {
             "kind": "line",
-            "title": "Where it differs: above 0, unlike the reference",
+            "title": "Where it differs: above 0, unlike the reference"
+            + (f" (the first {COLOURS})" if len(lines) > COLOURS else ""),
             "x_label": "slice",
             "y_label": "witness",
-            "series": lines[:7],  # as many as there are colours
+            "series": lines[:COLOURS],
         }
 
 

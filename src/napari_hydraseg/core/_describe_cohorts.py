@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from .types import CohortReport, Report
@@ -66,10 +66,11 @@ def _figures(result: CohortReport) -> Iterable[Mapping[str, Any]]:
             "names": names,
             "values": [[_between(result, a, b) for b in names] for a in names],
         }
-    pairs = [(row["a"], row["b"]) for row in result.pairs][:COLOURS]
+    every = [(row["a"], row["b"]) for row in result.pairs]
+    pairs = every[:COLOURS]
     yield {
         "kind": "line",
-        "title": "MMD^2 by depth of the encoder",
+        "title": f"MMD^2 by depth of the encoder{_first(every)}",
         "x_label": "depth",
         "y_label": "MMD^2",
         "series": [
@@ -85,9 +86,14 @@ def _figures(result: CohortReport) -> Iterable[Mapping[str, Any]]:
         if result.scans and all(row[picture] is not None for row in result.scans):
             yield {
                 "kind": "scatter",
-                "title": title,
+                "title": f"{title}{_first(names)}",
                 "series": [_points(result, name, picture) for name in names[:COLOURS]],
             }
+
+
+def _first(series: Sequence[object]) -> str:
+    """Say in a title if not all are drawn."""
+    return f" (the first {COLOURS})" if len(series) > COLOURS else ""
 
 
 def _between(result: CohortReport, a: str, b: str) -> float:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -65,6 +65,35 @@ def pass_of(checkpoint: Checkpoint, scan: Volume, head: str) -> str:
     if scan.modality is None:  # then each head may fall back on a modality of its own
         return head
     return repr(spacing_rule(checkpoint.spec, modality=scan.modality, head=head))
+
+
+def stated(
+    scans: Sequence[Volume], checkpoint: Checkpoint, head: str | None
+) -> tuple[list[Volume], list[str]]:
+    """Settle as what scans count that do not state their modality, and say so.
+
+    Raises
+    ------
+    WrongInput
+        If a picture may be of several modalities that the model, or the head, knows.
+    """
+    from ._choice import modality_of  # here, as the statistic alone needs no torch
+
+    heads = () if head is None else (head,)
+    found = [modality_of(scan, checkpoint, heads) for scan in scans]
+    notes = dict.fromkeys(note for _, said in found for note in said)
+    settled = [
+        replace(scan, modality=modality) if said else scan
+        for scan, (modality, said) in zip(scans, found, strict=True)
+    ]
+    return settled, list(notes)
+
+
+def device_in_use(device: str) -> str:
+    """Name the device that a wish such as "auto" gives."""
+    from ._choice import device_of
+
+    return device_of(device)
 
 
 def labels(scans: Sequence[Volume]) -> list[str]:

@@ -62,13 +62,14 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All scans held against the reference of one head."""
+    """All scans held against the reference of one head, or against given scans."""
 
     head: str
     reference: Entry
     usual: Mapping[str, Range]
     modality: tuple[str, ...]
     cases: Sequence[Case]
+    given: bool = False
 
     @property
     def score(self) -> float:
@@ -120,6 +121,7 @@ def report(
         basis={
             "model": checkpoint.name,
             "head": found.head,
+            "reference": "given scans" if found.given else "training scans",
             "scans": len(scans),
             "reference persons": found.persons,
             "slices compared per scan": [c.judgement.slices for c in found.cases],

@@ -21,7 +21,7 @@ from ._cohorts import (
     scan_rows,
     slices_of,
 )
-from ._encoder import Encoder
+from ._encoder import Encoder, device_in_use, stated
 from ._fingerprint import fingerprint
 from ._reference import reference_features
 from .checkpoint import digest
@@ -62,7 +62,8 @@ def compare_cohorts(
         The same comparison once more with this model: whether fine-tuning brought the
         cohorts nearer.
     head : str, optional
-        Whose spacing the scans are seen in; default: the model's first head.
+        Whose spacing the scans are seen in; default: the first that the model
+        recommends for the modality of the first scan, else its first head.
     permutations : int
         Random exchanges of persons.
     drop_nonfinite : bool
@@ -89,42 +90,52 @@ def compare_cohorts(
         If there are fewer than two cohorts, or two persons in one of them.
     UnknownModel
         If a model has no head of that name.
+    WrongInput
+        If a picture does not state its modality, and the model knows several.
     DimensionMismatch, NonFiniteFeatures
         If features are not of one encoder, or no numbers.
     """
     whose = _whose(cohorts, persons)
     models = [checkpoint] if after is None else [checkpoint, after]
-    heads = [_head(model, head) for model in models]
+    cohorts, guesses = _stated(cohorts, checkpoint, head)
+    heads = [_head(model, head, cohorts) for model in models]
     total = len(models) * sum(map(len, cohorts.values()))
-    done, seen, dropped = 0.0, [], 0
+    done, seen = 0.0, []
+    dropped: set[tuple[str, int]] = set()
     for model, name in zip(models, heads, strict=True):
         encoder = Encoder(model, device, total, done)
         members = []
         for cohort, scans in cohorts.items():
-            for scan, person in zip(scans, whose[cohort], strict=True):
+            for at, (scan, person) in enumerate(zip(scans, whose[cohort], strict=True)):
                 try:
                     features = yield from encoder.features(scan, name)
                 except NonFiniteFeatures:
                     if not drop_nonfinite:
                         raise
-                    dropped += 1
+                    dropped.add((cohort, at))
                     continue
                 members.append(Member(cohort, person, reference_features([features])))
         done = encoder.done
         yield encoder.progress("comparing cohorts")
         seen.append(members)
     options = {"permutations": permutations, "seed": seed}
-    found = _report(cohorts, seen[0], **options)
+    kept = {
+        name: [scan for at, scan in enumerate(scans) if (name, at) not in dropped]
+        for name, scans in cohorts.items()
+    }
+    found = _report(kept, seen[0], **options)
     if after is not None:
         found = _beside(
             found, seen[1], same=_same_encoder(checkpoint, after), **options
         )
     if dropped:
-        left_out = f"{dropped} scans were left out: their features are no numbers."
-        found = replace(found, notes=(left_out, *found.notes))
+        left_out = f"{len(dropped)} scans were left out: their features are no numbers."
+        guesses = [left_out, *guesses]
+    found = replace(found, notes=(*guesses, *found.notes))
     model_names = [model.name for model in models]
     basis = {"models" if after else "model": model_names if after else model_names[0]}
-    return replace(found, basis=basis | {"head": heads[0]} | dict(found.basis))
+    basis |= {"head": heads[0], "device": device_in_use(device)}
+    return replace(found, basis=basis | dict(found.basis))
 
 
 def _whose(
@@ -157,14 +168,29 @@ def _enough(cohort: str, persons: set[Any]) -> None:
         )
 
 
-def _head(checkpoint: Checkpoint, head: str | None) -> str:
+def _stated(
+    cohorts: Mapping[str, Sequence[Volume]], checkpoint: Checkpoint, head: str | None
+) -> tuple[dict[str, list[Volume]], list[str]]:
+    """Settle the modality of every scan, and say what was guessed."""
+    settled = {name: stated(scans, checkpoint, head) for name, scans in cohorts.items()}
+    notes = dict.fromkeys(note for _, said in settled.values() for note in said)
+    return {name: scans for name, (scans, _) in settled.items()}, list(notes)
+
+
+def _head(
+    checkpoint: Checkpoint, head: str | None, cohorts: Mapping[str, Sequence[Volume]]
+) -> str:
     known = list(checkpoint.spec.heads)
     if head is not None and head not in known:
         raise UnknownModel(
             f"{checkpoint.name} has no head {head!r}.",
             f"Choose one of {', '.join(known)}.",
         )
-    return head or known[0]
+    if head is not None:
+        return head
+    modality = next(iter(cohorts.values()))[0].modality
+    recommended = checkpoint.card.get("recommended", {}).get(modality, ())
+    return next((name for name in recommended if name in known), known[0])
 
 
 def _report(

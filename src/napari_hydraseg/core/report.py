@@ -57,15 +57,27 @@ def write_report(
         For another suffix, or where the file cannot be written.
     """
     makers = {".html": _html, ".json": _json, ".csv": _csv}
+    suffix = ensure_report(path)
+    # Lone surrogates come from text that was no UTF-8; they must not stop a report.
+    content = makers[suffix](report).encode("utf-8", errors="replace")
+    atomic_write(path, lambda file: file.write(content), overwrite=overwrite)
+
+
+def ensure_report(path: str | os.PathLike[str]) -> str:
+    """Refuse a name that no report can have, best before there is one; its suffix.
+
+    Raises
+    ------
+    SaveError
+        For another suffix than .html, .json or .csv.
+    """
     suffix = Path(path).suffix.lower()
-    if suffix not in makers:
+    if suffix not in (".html", ".json", ".csv"):
         raise SaveError(
             f"A report is .html, .json or .csv, not {suffix or 'without suffix'}.",
             "Choose another name.",
         )
-    # Lone surrogates come from text that was no UTF-8; they must not stop a report.
-    content = makers[suffix](report).encode("utf-8", errors="replace")
-    atomic_write(path, lambda file: file.write(content), overwrite=overwrite)
+    return suffix
 
 
 def _json(report: Report) -> str:

@@ -9,15 +9,20 @@ the scan looks like the reference; it never says that a mask of it is right.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import replace
 
-from ._encoder import Encoder, labels, pass_of
+from ._encoder import Encoder, device_in_use, labels, pass_of, stated
 from ._fingerprint import fingerprint, usual_ranges
 from ._mmd import mmd, mmd_test
 from ._reference import reference_features
-from ._verdict import Case, Comparison, report
-from .errors import NonFiniteFeatures, TooFewSamples, UnknownModel
+from ._verdict import FEWEST, Case, Comparison, report
+from .errors import (
+    DimensionMismatch,
+    NonFiniteFeatures,
+    TooFewSamples,
+    UnknownModel,
+)
 from .types import Checkpoint, ShiftReport, Steps, Volume
 
 __all__ = ["fingerprint", "mmd", "mmd_test", "reference_features", "shift"]
@@ -28,6 +33,7 @@ def shift(
     checkpoint: Checkpoint,
     *,
     reference: Sequence[Volume] | None = None,
+    persons: Sequence[Hashable] | None = None,
     head: str | None = None,
     drop_nonfinite: bool = False,
     seed: int = 0,
@@ -43,12 +49,15 @@ def shift(
         The model whose encoder sees the scans.
     reference : sequence of Volume, optional
         Scans to compare with, instead of the features that the checkpoint carries.
+    persons : sequence of hashable, optional
+        Whose each scan of `reference` is. By default every one is somebody else's.
     head : str, optional
         Whose training scans to compare with. By default the nearest of the heads that
-        the model recommends for the first scan's modality.
+        the model recommends for the first scan's modality, and that have training scans
+        of 19 persons or more if any has.
     drop_nonfinite : bool
-        Whether scans whose features are no numbers are left out, which the report then
-        says, instead of ending in an error.
+        Whether scans, also of `reference`, whose features are no numbers are left out,
+        which the report then says, instead of ending in an error.
     seed : int
         Seed of the permutations.
     device : str
@@ -72,22 +81,40 @@ def shift(
         If no scan was given.
     UnknownModel
         If the model has no head of that name.
+    WrongInput
+        If a picture does not state its modality, and the model knows several.
     DimensionMismatch, NonFiniteFeatures
-        If features and reference are not of one encoder, or no numbers.
+        If features and reference are not of one encoder, or no numbers; if there is
+        not one person for each scan of `reference`.
     """
     scans = [volumes] if isinstance(volumes, Volume) else list(volumes)
     if not scans or (reference is not None and not reference):
         raise TooFewSamples("No scan was given to compare.", "Give at least one.")
-    heads = _candidates(checkpoint, scans[0], head, stored=reference is None)
+    if persons is not None and len(persons) != len(reference or ()):
+        raise DimensionMismatch(
+            f"{len(persons)} persons were given for {len(reference or ())} scans of "
+            "the reference.",
+            "Name whose each of them is.",
+        )
+    scans, notes = stated(scans, checkpoint, head)
+    own, guessed = stated(reference or (), checkpoint, head)
+    heads = _candidates(checkpoint, scans[0], head, stored=not own)
     passes = len({pass_of(checkpoint, scan, name) for scan in scans for name in heads})
-    encoder = Encoder(checkpoint, device, passes * len(scans) + len(reference or ()))
-    if reference is None:
-        known = [_stored(checkpoint, name) for name in heads]
+    encoder = Encoder(checkpoint, device, passes * len(scans) + len(own))
+    if own:
+        kept, lost = yield from _usable(own, heads[:1], encoder, drop_nonfinite)
+        whose = [persons[i] for i in kept] if persons is not None else None
+        known = [
+            (yield from _of_volumes([own[i] for i in kept], whose, heads[0], encoder))
+        ]
+        notes += [*guessed, *(f"Of the reference: {line}" for line in lost)]
     else:
-        known = [(yield from _of_volumes(reference, heads[0], encoder))]
+        known = [_stored(checkpoint, name) for name in heads]
+    known = [empty for empty in known if empty.persons >= FEWEST] or known
     known = [empty for empty in known if empty.persons >= 2] or known[:1]
     seen = [empty.head for empty in known if empty.persons >= 2]
-    scans, dropped = yield from _usable(scans, seen, encoder, drop_nonfinite)
+    kept, lost = yield from _usable(scans, seen, encoder, drop_nonfinite)
+    scans = [scans[i] for i in kept]
     compared = []
     for empty in known if seen else ():
         cases = []
@@ -98,15 +125,17 @@ def shift(
         compared.append(replace(empty, cases=cases))
     nearest = min(compared, key=lambda found: found.score, default=known[0])
     found = report(nearest, scans, checkpoint, seed=seed)
-    return replace(found, notes=(*dropped, *found.notes))
+    basis = {**found.basis, "device": device_in_use(device)}
+    told = dict.fromkeys((*lost, *notes, *found.notes))
+    return replace(found, basis=basis, notes=tuple(told))
 
 
 def _usable(
     scans: Sequence[Volume], heads: Sequence[str], encoder: Encoder, drop: bool
-) -> Steps[tuple[list[Volume], list[str]]]:
-    """Encode the scans; those with finite features, and a note on the others."""
+) -> Steps[tuple[list[int], list[str]]]:
+    """Encode scans; those with finite features, and a note on the others."""
     kept = []
-    for scan in scans:
+    for index, scan in enumerate(scans):
         try:
             for head in heads:
                 yield from encoder.features(scan, head)
@@ -114,7 +143,7 @@ def _usable(
             if not drop or len(scans) == 1:
                 raise
             continue
-        kept.append(scan)
+        kept.append(index)
     if not kept:
         raise NonFiniteFeatures(
             f"None of {len(scans)} scans has features that are all numbers.",
@@ -144,16 +173,19 @@ def _candidates(
 
 
 def _of_volumes(
-    volumes: Sequence[Volume], head: str, encoder: Encoder
+    volumes: Sequence[Volume],
+    persons: Sequence[Hashable] | None,
+    head: str,
+    encoder: Encoder,
 ) -> Steps[Comparison]:
     """Make a comparison, still without cases, with the user's own scans."""
     found = []
     for volume in volumes:
         found.append((yield from encoder.features(volume, head)))
-    entry = reference_features(found, max_scans=len(found))
+    entry = reference_features(found, subjects=persons, max_scans=len(found))
     usual = usual_ranges([fingerprint(volume) for volume in volumes])
     modality = sorted({v.modality for v in volumes if v.modality})
-    return Comparison(head, entry, usual, tuple(modality), [])
+    return Comparison(head, entry, usual, tuple(modality), [], given=True)
 
 
 def _stored(checkpoint: Checkpoint, head: str) -> Comparison:
