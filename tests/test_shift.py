@@ -154,10 +154,20 @@ def test_a_shift_of_the_grey_values_alone_is_found_there_and_overall():
     assert brighter.percentiles[0] == 100
     assert brighter.p == 1 / 26 < usual.p
     np.testing.assert_array_equal(brighter.mmd2[1:], usual.mmd2[1:])
-    assert brighter.by_features == usual.by_features < brighter.score
+    assert brighter.by_features == usual.by_features
     plain = reference_features(with_grey(2, scans=1))
     bright = reference_features(with_grey(2, scans=1, level=3.0))
     assert witness(reference, bright).mean() > witness(reference, plain).mean() + 0.5
+
+
+def test_the_nearer_of_two_references_is_told_far_out_too():
+    near = reference_of(0, scans=60)
+    rng = np.random.default_rng(1)
+    far = reference_features([features(rng, shift=(40.0, 40.0)) for _ in range(20)])
+    scan = new_scan(2, shift=(12.0, 12.0))
+    small, large = judge(far, scan), judge(near, scan)
+    assert small.score < large.score  # of 20 scans none can be farther out than that
+    assert small.by_features > large.by_features
 
 
 def test_grey_values_count_only_where_both_sides_have_them():

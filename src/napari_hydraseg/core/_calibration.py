@@ -60,8 +60,10 @@ class Judgement:
     score : float
         Standardised distance, the largest over both and over levels.
     by_features : float
-        The same over encoder depths alone. Which head a scan belongs to is told by
-        what it shows, not by how bright it is.
+        Mean over encoder depths of the logarithm of `novelty`. Which head a scan is
+        nearest to is told by what it shows, not by how bright it is, and by a distance
+        that has no ceiling: a standardised one is at most the root of the number of
+        scans, so that whatever is far out seemed nearest to the smallest reference.
     p, percentile : float
         Of `score` among those of the reference scans.
     slices : int
@@ -115,14 +117,15 @@ def judge(reference: Entry, new: Entry) -> Judgement:
     weight = 1 / (rivals[:-1] == 0).sum(axis=1)  # the scans of a person share one vote
     votes = float(weight.sum())
     count = round(votes)
+    novel = far[:, -1] / np.median(far[:, :-1], axis=1)
     farther = float(weight[scores[:-1] >= scores[-1]].sum())
     return Judgement(
         levels=names,
         mmd2=mmd2[:, -1],
-        novelty=far[:, -1] / np.median(far[:, :-1], axis=1),
+        novelty=novel,
         percentiles=100 * ((both[:, :-1] < both[:, -1:]) @ weight) / votes,
         score=float(scores[-1]),
-        by_features=float(both[-len(depths(new)) :, -1].max()),
+        by_features=float(np.log(novel[-len(depths(new)) :]).mean()),
         p=(1 + farther) / (1 + count),
         percentile=float(100 * ((scores[:-1] < scores[-1]) @ weight) / votes),
         slices=slices,
