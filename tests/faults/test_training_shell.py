@@ -1,10 +1,12 @@
 """What happens around a training: processes, signals, folders. Rows F95, F96, F98."""
 
+import json
 import multiprocessing.process
 import os
 import signal
 import subprocess
 import tempfile
+from importlib import import_module
 from pathlib import Path
 
 import nibabel as nib
@@ -96,6 +98,32 @@ def test_f96_a_signal_leaves_a_run_that_goes_on_to_the_bit(
     one, other = (load_checkpoint(f"{n}.safetensors") for n in ("new", "whole"))
     assert digest(one.weights) == digest(other.weights)
     assert not (folder / "new.state").exists()
+
+
+@pytest.mark.parametrize("more", [("--resume",), ("--overwrite",)])
+def test_a_model_taught_further_stays_where_that_makes_it_no_better(
+    folder, monkeypatch, more
+):
+    assert command().exit_code == 0
+    before = (folder / "new.safetensors").read_bytes()
+    monkeypatch.setattr(import_module("napari_hydraseg.core.finetune"), "RATE", 0.0)
+    model_of = ("--model", "new.safetensors", "--epochs", "1", *more)
+    found = command(*model_of, "--json")
+    assert found.exit_code == 0, found.stderr
+    content = json.loads(found.stdout)
+    assert not content["accepted"]
+    assert not content["saved"]
+    assert "new.safetensors is left as it was" in found.stderr
+    assert "nothing: new.safetensors is left as it was" in command(*model_of).stdout
+    assert (folder / "new.safetensors").read_bytes() == before
+
+
+def test_a_model_that_is_no_better_is_saved_where_nothing_is_lost(folder, monkeypatch):
+    monkeypatch.setattr(import_module("napari_hydraseg.core.finetune"), "RATE", 0.0)
+    content = json.loads(command("--epochs", "1", "--json").stdout)
+    assert not content["accepted"]
+    assert content["saved"]
+    assert (folder / "new.safetensors").exists()
 
 
 def test_f98_no_home_and_no_folder_for_temporary_files_hinder_a_training(

@@ -11,8 +11,7 @@ from typing import Any
 import click
 
 from napari_hydraseg import core
-from napari_hydraseg.core.errors import WouldOverwrite, WrongInput
-from napari_hydraseg.core.types import FinetuneResult
+from napari_hydraseg.core.errors import WeightsError, WouldOverwrite, WrongInput
 
 from .scans import FILE, INPUT, annotated, keep_apart, reading, scans
 from .session import command, emit, model_option, overwrite_option, remark, session
@@ -23,6 +22,8 @@ from .teaching import (
     budget_options,
     only_one_budget,
     pair_option,
+    result_content,
+    result_lines,
 )
 from .work import run
 
@@ -67,6 +68,7 @@ def finetune(
     """Teach a model a structure from a few slices; the encoder stays frozen.
 
     While training, what a killed run needs to go on lies beside the model (NAME.state).
+    A model that is taught further stays as it was where that makes it no better.
     """
     only_one_budget(options)
     inputs = [
@@ -91,13 +93,17 @@ def finetune(
         **options,
     )
     result = run(steps, "fine-tuning")
-    core.save_checkpoint(result.candidate, output, overwrite=overwrite or resume)
+    saved = result.accepted or not _holds(output, checkpoint)
+    if saved:
+        core.save_checkpoint(result.candidate, output, overwrite=overwrite or resume)
     for warning in result.warnings:
         remark(warning)
-    if not result.accepted:
+    if not saved:
+        remark(f"{output.name} is left as it was.")
+    elif not result.accepted:
         remark(f"{output.name} is not better than the model it came from.")
-    content = _content(result, output)
-    emit("finetune", content, table=_lines(result, output))
+    content = result_content(result, output, saved=saved)
+    emit("finetune", content, table=result_lines(result, output, saved=saved))
 
 
 @command("pretrain")
@@ -186,6 +192,19 @@ def _parent(model: str, output: Path, state: Path, *, resume: bool) -> core.Chec
     return core.get_model(model)
 
 
+def _holds(path: Path, checkpoint: core.Checkpoint) -> bool:
+    """Whether a file holds the weights of this very model."""
+    from napari_hydraseg.core.checkpoint import digest
+
+    if not path.is_file():
+        return False
+    try:
+        found = core.load_checkpoint(path)
+    except WeightsError:  # --overwrite may replace a damaged file
+        return False
+    return digest(found.weights) == digest(checkpoint.weights)
+
+
 def _check_state(state: Path, *, resume: bool, overwrite: bool) -> None:
     """Leave no state of an older run, and do not lose one unasked.
 
@@ -255,46 +274,3 @@ def _over(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(below[key], dict) and isinstance(above[key], dict):
             joined[key] = _over(below[key], above[key])
     return joined
-
-
-def _content(result: FinetuneResult, output: Path) -> dict[str, Any]:
-    """Put a result into the keys of the JSON document."""
-    keys = ("head", "init", "mode", "before", "after", "accepted", "epochs", "curve")
-    return {"model": str(output)} | {
-        key: getattr(result, key)
-        for key in (*keys, "frozen", "train", "hold_out", "reason", "warnings")
-    }
-
-
-def _lines(result: FinetuneResult, output: Path) -> str:
-    """Put a result into lines for people."""
-    frozen = result.frozen
-    lines = [
-        f"head      {result.head}, started from {result.init}, {result.mode}",
-        f"trained   {_counted(result.train)}, {result.epochs} epochs",
-        f"held out  {_counted(result.hold_out)}",
-        f"before    Dice {_dice(result.before)}",
-        f"after     Dice {_dice(result.after)}",
-    ]
-    if frozen.get("tensors"):
-        lines += [
-            f"encoder   {frozen['tensors']} tensors frozen; their sha256",
-            f"  before  {frozen.get('sha256_before')}",
-            f"  after   {frozen.get('sha256_after')}",
-        ]
-    return "\n".join([*lines, f"saved     {output}"])
-
-
-def _counted(part: Any) -> str:
-    kind = f" ({part['kind']})" if part.get("kind") else ""
-    return f"{part.get('slices', 0)} slices of {part.get('cases', 0)} scans{kind}"
-
-
-def _dice(side: Any) -> str:
-    dice = side.get("dice")
-    if dice is None or dice != dice:  # nan: no slice was held out
-        return "not known"
-    bounds = [side.get(key) for key in ("low", "high")]
-    if any(bound is None or bound != bound for bound in bounds):
-        return f"{dice:.3f} (n = {side.get('n')})"
-    return f"{dice:.3f} (95 % {bounds[0]:.3f} to {bounds[1]:.3f}, n = {side.get('n')})"
