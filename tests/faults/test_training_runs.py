@@ -1,5 +1,7 @@
 """Runs that go wrong, and what becomes of them: rows F86 to F97."""
 
+import errno
+import io
 import math
 import os
 import signal
@@ -12,16 +14,18 @@ import pytest
 import torch
 
 from balls import ball, model
-from napari_hydraseg.core import _source, _teach, finetune, finish
+from napari_hydraseg.core import _saved, _source, _teach, finetune, finish
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import (
     CorruptWeights,
     DeviceError,
     DeviceUnavailable,
     IncompatibleWeights,
+    NotWritable,
     OutOfMemory,
     TrainingDiverged,
 )
+from napari_hydraseg.core.io.atomic import _translated
 
 OPTIONS = {"head": "ball", "epochs": 6, "init": "random"}
 CHILD = """
@@ -157,6 +161,37 @@ def test_f91_a_run_that_was_killed_goes_on_to_the_bit(whole, tmp_path, request):
     assert digest(again.candidate.weights) == digest(whole.candidate.weights)
     assert repr(again.curve) == repr(whole.curve)
     assert again.after == whole.after
+    assert not state.exists()
+
+
+def test_f91_a_full_disk_costs_the_state_and_not_the_run(whole, tmp_path, monkeypatch):
+    class Full(io.BytesIO):
+        def write(self, data):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    def atomic(path, write, **options):
+        with _translated(path):
+            write(Full())
+
+    monkeypatch.setattr(_saved, "atomic_write", atomic)
+    monkeypatch.setattr(_teach, "SAVE_SECONDS", 0.0)
+    found = run(state=tmp_path / "run.state")
+    said = [text for text in found.warnings if "run.state" in text]
+    assert said == ["run.state could not be saved: the disk is full. The run went on."]
+    assert digest(found.candidate.weights) == digest(whole.candidate.weights)
+
+
+def test_f91_a_state_that_can_never_be_written_is_told_at_once(tmp_path):
+    steps = finetune(model(), [ball()], **OPTIONS, state=tmp_path / "none" / "a.state")
+    with pytest.raises(NotWritable, match="folder"):
+        next(steps)
+
+
+def test_f91_a_state_stays_for_who_saves_the_model(tmp_path):
+    state = tmp_path / "run.state"
+    run(state=state, keep_state=True)
+    assert state.exists()
+    run(state=state)
     assert not state.exists()
 
 

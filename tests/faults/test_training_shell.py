@@ -16,6 +16,7 @@ from click.testing import CliRunner
 
 import napari_hydraseg
 from balls import ball, model
+from napari_hydraseg import core
 from napari_hydraseg.cli import main
 from napari_hydraseg.core import (
     _features,
@@ -26,6 +27,7 @@ from napari_hydraseg.core import (
     save_checkpoint,
 )
 from napari_hydraseg.core.checkpoint import digest
+from napari_hydraseg.core.errors import NoSpace
 
 PACKAGE = Path(napari_hydraseg.__file__).parent
 
@@ -93,6 +95,24 @@ def test_f96_a_signal_leaves_a_run_that_goes_on_to_the_bit(
     assert not (folder / "new.safetensors").exists()
     assert (folder / "new.state").exists()
     assert command().exit_code == 7  # it is not thrown away unasked
+    again = command("--resume")
+    assert again.exit_code == 0, again.stderr
+    one, other = (load_checkpoint(f"{n}.safetensors") for n in ("new", "whole"))
+    assert digest(one.weights) == digest(other.weights)
+    assert not (folder / "new.state").exists()
+
+
+def test_what_was_learned_outlives_a_disk_that_takes_no_model(folder, monkeypatch):
+    def full(*args, **options):
+        raise NoSpace("The disk is full.", "Free some space.")
+
+    assert command(output="whole.safetensors").exit_code == 0
+    assert not (folder / "whole.state").exists()
+    with monkeypatch.context() as patch:
+        patch.setattr(core, "save_checkpoint", full)
+        failed = command()
+    assert failed.exit_code == 7
+    assert "new.state: --resume" in failed.stderr
     again = command("--resume")
     assert again.exit_code == 0, again.stderr
     one, other = (load_checkpoint(f"{n}.safetensors") for n in ("new", "whole"))

@@ -11,7 +11,12 @@ from typing import Any
 import click
 
 from napari_hydraseg import core
-from napari_hydraseg.core.errors import WeightsError, WouldOverwrite, WrongInput
+from napari_hydraseg.core.errors import (
+    SaveError,
+    WeightsError,
+    WouldOverwrite,
+    WrongInput,
+)
 
 from .scans import FILE, INPUT, annotated, keep_apart, reading, scans
 from .session import command, emit, model_option, overwrite_option, remark, session
@@ -90,12 +95,14 @@ def finetune(
         seed=now.seed,
         device=now.device,
         state=state,
+        keep_state=True,
         **options,
     )
     result = run(steps, "fine-tuning")
     saved = result.accepted or not _holds(output, checkpoint)
     if saved:
-        core.save_checkpoint(result.candidate, output, overwrite=overwrite or resume)
+        _save(result.candidate, output, state, overwrite=overwrite or resume)
+    state.unlink(missing_ok=True)
     for warning in result.warnings:
         remark(warning)
     if not saved:
@@ -196,13 +203,29 @@ def _holds(path: Path, checkpoint: core.Checkpoint) -> bool:
     """Whether a file holds the weights of this very model."""
     from napari_hydraseg.core.checkpoint import digest
 
-    if not path.is_file():
-        return False
     try:
-        found = core.load_checkpoint(path)
-    except WeightsError:  # --overwrite may replace a damaged file
+        found = core.get_model(path)
+    except WeightsError:  # there is none, or a damaged one that may be replaced
         return False
     return digest(found.weights) == digest(checkpoint.weights)
+
+
+def _save(
+    checkpoint: core.Checkpoint, path: Path, state: Path, *, overwrite: bool
+) -> None:
+    """Save what was learned; where that fails, its state stays, and is named.
+
+    Raises
+    ------
+    SaveError
+        If the file cannot be written.
+    """
+    try:
+        core.save_checkpoint(checkpoint, path, overwrite=overwrite)
+    except SaveError:
+        if state.is_file():
+            remark(f"What was learned is kept in {state.name}: --resume goes on.")
+        raise
 
 
 def _check_state(state: Path, *, resume: bool, overwrite: bool) -> None:

@@ -1,6 +1,7 @@
 """The state of a fine-tuning run on disk, so that a killed one goes on to the bit."""
 
 import hashlib
+import io
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,9 +45,16 @@ def fields(job: Job, options: Mapping[str, Any]) -> dict[str, str]:
 
 
 def write(path: Path, known: Mapping[str, str], content: Mapping[str, Any]) -> None:
-    """Write a state in one go."""
-    whole = {"fields": dict(known), **content}
-    atomic_write(path, lambda stream: torch.save(whole, stream), overwrite=True)
+    """Write a state in one go.
+
+    Raises
+    ------
+    SaveError
+        If the disk takes none.
+    """
+    data = io.BytesIO()  # torch hides what a disk says behind errors of its own
+    torch.save({"fields": dict(known), **content}, data)
+    atomic_write(path, lambda stream: stream.write(data.getbuffer()), overwrite=True)
 
 
 def read(path: Path, known: Mapping[str, str] | None = None) -> dict[str, Any]:

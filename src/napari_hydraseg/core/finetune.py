@@ -19,6 +19,8 @@ from ._begin import make_job
 from ._exam import Counts, Exam, score
 from ._job import Mode
 from ._teach import RATE, TRIAL_SHARE, Clock, Run, teach
+from .errors import SaveError
+from .io.atomic import ensure_writable
 from .types import Checkpoint, FinetuneResult, Segmentation, Steps, T, Volume
 
 
@@ -39,6 +41,7 @@ def finetune(
     seed: int = 0,
     device: str = "auto",
     state: str | os.PathLike[str] | None = None,
+    keep_state: bool = False,
 ) -> Steps[FinetuneResult]:
     """Add a head to a model, or improve one, from annotated slices.
 
@@ -82,7 +85,11 @@ def finetune(
     state : path, optional
         File in which the run keeps what it needs to go on after it was killed. If it
         is there, the run goes on: on the CPU and with `epochs` to the same bits. It is
-        deleted at the end.
+        deleted at the end. Where it cannot be written for a while, the run goes on,
+        and says so in its warnings.
+    keep_state : bool
+        Leave the state where it is at the end, for who saves the model and deletes it
+        then: nothing is lost if saving fails.
 
     Yields
     ------
@@ -112,6 +119,8 @@ def finetune(
         If the loss is no number, again after the learning rate was divided by ten.
     OutOfMemory
         If the memory does not suffice for a single slice.
+    SaveError
+        If `state` cannot be written at the beginning.
     """
     clock = Clock(minutes, epochs)
     job = make_job(
@@ -140,7 +149,8 @@ def finetune(
     }
     book = _Book(run, None if state is None else Path(state), options)
     before, story = yield from _insist(_train(book, init))
-    book.close()
+    if not keep_state:
+        book.close()
     return _candidate.result(
         job,
         frozen,
@@ -159,6 +169,8 @@ class _Book:
 
     def __init__(self, run: Run, path: Path | None, options: dict[str, Any]) -> None:
         self.run, self.path = run, path
+        if path is not None:
+            ensure_writable(path, overwrite=True)
         self.known = _saved.fields(run.job, options)
         self.begun: dict[str, Any] = {}
 
@@ -169,9 +181,15 @@ class _Book:
         return _saved.read(self.path, self.known)
 
     def write(self) -> None:
-        """Write the state."""
-        if self.path is not None:
+        """Write the state; what was learned is worth more than that it is written."""
+        if self.path is None:
+            return
+        try:
             _saved.write(self.path, self.known, {**self.run.content(), **self.begun})
+        except SaveError as error:
+            note, notes = f"{error.what} The run went on.", self.run.source.notes
+            if note not in notes:
+                notes.append(note)
 
     def close(self) -> None:
         """Forget the state: the run has ended."""
