@@ -1,6 +1,8 @@
 """Fine-tuning of every kind of network, of several channels, from sparse labels."""
 
 from dataclasses import replace
+from itertools import count
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -69,6 +71,33 @@ def test_nothing_of_a_frozen_encoder_is_in_the_optimiser_or_in_training(network)
     job.learn()
     assert not any(module.training for module in job.net.encoder.modules())
     assert job.net.heads["ball"].training
+
+
+@pytest.mark.parametrize(
+    ("slices", "seconds", "kept"),
+    [
+        (8, 1, 16),  # two of each, as long as that takes
+        (20, 1, 40),
+        (30, 1, 40),  # many slices do not overrun the time
+        (30, 25, 50),
+        (30, 45, 60),
+        (30, 100, 100),
+        (100, 120, 160),
+    ],
+)
+def test_however_many_slices_are_painted_features_take_their_share_of_time(
+    slices, seconds, kept, monkeypatch
+):
+    volume, truth = ball(shape=(slices, 16, 16))
+    job = make_job(
+        model(), [(volume, truth)], head="ball", class_names=(), mode="frozen",
+        depth=None, hold_out=False, seed=0, device="cpu",
+    )  # fmt: skip
+    source = _source.Source(job, _source.recipe_of(job, augment=True))
+    clock = SimpleNamespace(monotonic=count().__next__)  # a second for each slice
+    monkeypatch.setattr(_source, "time", clock)
+    finish(source.fill(seconds=seconds, passes=None))
+    assert len(source.kept) == kept
 
 
 @pytest.mark.parametrize("kind", ["parameters", "buffers"])

@@ -20,6 +20,7 @@ from .types import Progress, Steps
 
 STEP_PIXELS = 4 * 192**2  # of a batch of 2 to 8 slices
 CACHED = 160  # changed slices whose features are kept
+FEWEST = 40  # of them, or two of each slice, whatever the clock says
 LOOKS = 8  # slices or blocks that donors are judged by
 GAIN = 0.3  # log of the strongest bias field of an MR scan
 SIDES = re.compile(r"(?i)(?<![a-z])(left|right|[lr][va]?|sinist\w*|dext\w*)(?![a-z])")
@@ -138,7 +139,9 @@ class Source:
         Parameters
         ----------
         seconds : float
-            A slow machine learns from fewer changes rather than too late.
+            A slow machine learns from fewer changes rather than too late: from two of
+            each slice if these are few, else from `CACHED`, or from what it sees in
+            twice this time, but `FEWEST` at least.
         passes : int or None
             Passes over the slices, where their number is known: more changes of a
             slice than these would never be seen.
@@ -153,7 +156,10 @@ class Source:
         wanted = exactly or int(np.clip(CACHED, 2 * slices, most))
         self.job.net.eval()
         while len(kept) < wanted:
-            late = len(kept) >= 2 * slices and time.monotonic() - began > seconds
+            spent = time.monotonic() - began
+            late = spent > seconds and len(kept) >= min(2 * slices, CACHED)
+            if spent > 2 * seconds:
+                late = len(kept) >= min(2 * slices, FEWEST)
             if not exactly and (late or kept.full):
                 break
             images, labels = _drawn(self.job, self.recipe, 1)
