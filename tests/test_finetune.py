@@ -6,7 +6,14 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from napari_hydraseg.core import Segmentation, Volume, finetune, finish, segment
+from napari_hydraseg.core import (
+    Segmentation,
+    Volume,
+    finetune,
+    finish,
+    network,
+    segment,
+)
 from napari_hydraseg.core._heads import classes_of, spacing_for
 from napari_hydraseg.core._holdout import dice_of, interval, split
 from napari_hydraseg.core.checkpoint import digest
@@ -88,6 +95,62 @@ def test_the_card_says_where_the_model_comes_from(learned, tiny_checkpoint):
     assert learned.checkpoint.name == "tiny+disc"
     assert learned.hold_out["kind"] == "slab"
     assert any("Optimistic" in text for text in learned.warnings)
+
+
+KNOWN = {
+    "modality": ["CT", "US"],
+    "licence": "CC BY 4.0; CC BY-SA 4.0",
+    "cite": "Somebody 2020",
+    "data": "Their scans",
+    "fingerprint": {"pixel_spacing_mm": [0.5, 0.6]},
+    "scores": {"test": {"blob": {"mean": 0.9}}},
+    "dice": {"blob": {"mean": 0.9, "n": 3}},
+}
+
+
+def told(checkpoint, about):
+    return replace(checkpoint, card={**checkpoint.card, "heads": {"blob": about}})
+
+
+def improved(checkpoint, **options):
+    volume, truth = disc(slices=4)
+    steps = finetune(
+        checkpoint,
+        [(volume, replace(truth, names={1: "blob"}))],
+        **{"head": "blob", "epochs": 1, **options},
+    )
+    return finish(steps)
+
+
+def test_a_head_that_is_improved_keeps_what_its_card_says_of_its_past(tiny_checkpoint):
+    found = improved(told(tiny_checkpoint, KNOWN))
+    entry = found.candidate.card["heads"]["blob"]
+    assert entry["modality"] == ["CT", "MR", "US"]
+    assert entry["licence"] == f"{KNOWN['licence']}; that of the user's own data"
+    assert entry["data"] == "Their scans; 3 annotated slices of 1 scans"
+    assert entry["cite"] == KNOWN["cite"]
+    assert entry["fingerprint"] == KNOWN["fingerprint"]
+    assert not {"scores", "dice"} & set(entry)  # they are those of the old weights
+    again = improved(found.candidate).candidate.card["heads"]["blob"]
+    assert again["licence"] == entry["licence"]
+
+
+def test_a_head_that_starts_from_nothing_has_no_past(tiny_checkpoint):
+    found = improved(told(tiny_checkpoint, KNOWN), mode="scratch")
+    entry = found.candidate.card["heads"]["blob"]
+    assert entry["modality"] == ["MR"]
+    assert entry["licence"] == "that of the user's own data"
+    assert not {"cite", "fingerprint"} & set(entry)
+
+
+@pytest.mark.parametrize(
+    ("options", "depth"),
+    [({}, None), ({"depth": 3}, 3), ({"mode": "full"}, 0)],
+)
+def test_the_card_says_how_deep_the_encoder_was_frozen(tiny_checkpoint, options, depth):
+    levels = len(network(tiny_checkpoint).encoder.levels())
+    entry = improved(tiny_checkpoint, **options).candidate.card["heads"]["blob"]
+    assert entry["depth"] == (levels if depth is None else depth)
 
 
 def test_a_slice_once_held_out_is_never_learned_from(learned):

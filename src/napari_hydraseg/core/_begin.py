@@ -53,6 +53,8 @@ def make_job(
     )
     where = _choice.device_of(device)
     net = _network(checkpoint, spec, mode, seed).to(where)
+    levels = len(net.encoder.levels())
+    count = min(levels if depth is None else depth, levels) if mode == "frozen" else 0
     job = Job(
         net=net,
         checkpoint=checkpoint,
@@ -65,7 +67,8 @@ def make_job(
         truths=truths,
         lessons=(),
         split=_split(checkpoint, pairs, truths, hold_out=hold_out),
-        frozen=_freeze(net, head, mode, depth),
+        depth=count,
+        frozen=_freeze(net, head, count),
         patch=_patch(spec, cases),
         device=where,
         rng=np.random.default_rng(seed),
@@ -136,13 +139,11 @@ def _split(
     )
 
 
-def _freeze(net: MultiHead, head: str, mode: Mode, depth: int | None) -> bool:
+def _freeze(net: MultiHead, head: str, count: int) -> bool:
     """Switch off what is not trained; return whether the whole encoder is frozen."""
-    levels = net.encoder.levels()
-    count = 0 if mode != "frozen" else len(levels) if depth is None else depth
     net.requires_grad_(False)
     net.heads[head].requires_grad_(True)
-    for module in (module for level in levels[count:] for module in level):
+    for module in (m for level in net.encoder.levels()[count:] for m in level):
         module.requires_grad_(True)
     return not any(p.requires_grad for p in net.encoder.parameters())
 

@@ -12,6 +12,7 @@ from .errors import JobError
 from .types import Checkpoint, FinetuneResult
 
 FEW = 5  # slices below which a warning is due
+OWN = "that of the user's own data"
 DROP = 0.05  # of the held-out Dice: more is no chance
 
 Score = Mapping[str, float]
@@ -73,6 +74,7 @@ def result(
         "split": f"held-out {held['kind']}",
         "init": init,
         "mode": job.mode,
+        "depth": job.depth,
         "before": _plain(before),
         "after": _plain(after),
     }
@@ -151,11 +153,10 @@ def _checkpoint(
     heads = {k: v for k, v in old.card.get("heads", {}).items() if k in spec.heads}
     modalities = sorted({modality_of(v, old, job.head) for v, _ in job.pairs})
     own_name = f"+{job.head}"
-    licence = {"modality": modalities, "licence": "that of the user's own data"}
     card = {
         **old.card,
         "name": f"{old.name.removesuffix(own_name)}{own_name}",
-        "heads": {**heads, job.head: {**licence, **_ids(job), **story}},
+        "heads": {**heads, job.head: _entry(job, story, modalities)},
         "recommended": _recommended(job, modalities, tuple(spec.heads)),
         "parent": digest(old.weights),
         "created": time.strftime("%Y-%m-%d"),
@@ -163,6 +164,33 @@ def _checkpoint(
         "held_out": _ledger(job),
     }
     return Checkpoint(spec, weights, card, reference)
+
+
+def _entry(
+    job: Job, story: Mapping[str, Any], modalities: Sequence[str]
+) -> dict[str, Any]:
+    """Describe the head: what it knew before, and what it has learned now.
+
+    Data that it was taught with before, their licences, whom to name and the usual
+    range of the scans still hold; its scores do not.
+    """
+    old = dict(job.checkpoint.card.get("heads", {}).get(job.head, {}))
+    if job.mode == "scratch":  # nothing of it is left
+        old = {}
+    known = {k: v for k, v in old.items() if k not in ("scores", "dice", "ids")}
+    return {
+        **known,
+        **_ids(job),
+        **story,
+        "modality": sorted({*old.get("modality", ()), *modalities}),
+        "licence": _joined(old.get("licence"), OWN),
+        "data": _joined(old.get("data"), story["data"]),
+    }
+
+
+def _joined(old: Any, new: str) -> str:
+    parts = str(old).split("; ") if old else []
+    return "; ".join(dict.fromkeys([*parts, new]))
 
 
 def _ids(job: Job) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class Job:
         Those of `cases` that are learned from, with nothing annotated that is not.
     split : Split
         Which slices are learned from and which are held out.
+    depth : int
+        How many of the encoder's levels are frozen, the finest first.
     frozen : bool
         Whether the whole encoder is frozen.
     patch : tuple of int
@@ -66,6 +68,7 @@ class Job:
     truths: tuple[NDArray[np.uint8], ...]
     lessons: tuple[training.Case, ...]
     split: _holdout.Split
+    depth: int
     frozen: bool
     patch: tuple[int, ...]
     device: str
