@@ -325,6 +325,20 @@ def test_finished_runs_of_another_comparison_are_refused(tiny_checkpoint, tmp_pa
         finish(compared(tiny_checkpoint, state=state))
 
 
+def test_finished_runs_on_other_terms_are_refused(tiny_checkpoint, tmp_path):
+    state = tmp_path / "finished.runs"
+    (volume, truth), other = SCANS
+    fewer = np.array([False, True, True, False])
+    finish(compared(tiny_checkpoint, state=state, arms=("frozen",)))
+    for changed in (
+        (volume, replace(truth, annotated=fewer)),
+        (replace(volume, modality=None), truth),
+        (replace(volume, names=("T1",)), truth),
+    ):
+        with pytest.raises(JobError, match="another comparison"):
+            finish(compared(tiny_checkpoint, train=[changed, other], state=state))
+
+
 def test_stop_ends_with_the_arms_that_are_done(tiny_checkpoint):
     steps = compared(tiny_checkpoint, slices=(2,))
     while next(steps).done < 1:

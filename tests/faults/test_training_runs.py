@@ -200,11 +200,18 @@ def test_f92_a_state_of_another_run_is_refused_by_the_name_of_what_differs(tmp_p
     left_by(state, at=1)
     volume, truth = ball()
     moved = replace(truth, labels=np.roll(truth.labels, 1, 2))
+    wide = np.diag([1.0, 3.0, 3.0, 1.0])
+    wider = (replace(volume, affine=wide), replace(truth, affine=wide))
     for field, pair, changes in (
         ("seed", (volume, truth), {"seed": 1}),
         ("mode", (volume, truth), {"mode": "full"}),
         ("labels", (volume, moved), {}),
         ("scans", (replace(volume, data=volume.data + 1), truth), {}),
+        ("modality", (replace(volume, modality=None), truth), {}),
+        ("channels", (replace(volume, names=("T1",)), truth), {}),
+        ("plane", (replace(volume, plane="sagittal"), truth), {}),
+        ("grid", wider, {}),
+        ("known", (replace(volume, known=frozenset()), truth), {}),
     ):
         steps = finetune(model(), [pair], **{**OPTIONS, **changes}, state=state)
         with pytest.raises(IncompatibleWeights, match=field):

@@ -2,12 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import grid, training
+from . import _holdout, _saved, grid, training
+from .checkpoint import digest
 from .errors import AnnotationError, UnknownLabelId
 from .types import Segmentation, Volume
 
@@ -28,6 +29,14 @@ def painted(pair: Pair) -> list[int]:
 def annotated(pair: Pair) -> list[int]:
     """List the slices on which something is vouched for."""
     return _indices(training.vouched(pair[1], pair[0]))
+
+
+def told(pair: Pair) -> list[Any]:
+    """Say by what an annotated scan is known again: voxels, grid, what is painted."""
+    volume, segmentation = pair
+    vouched = training.vouched(segmentation, volume)
+    shown = digest({"labels": segmentation.labels, "vouched": vouched})
+    return [_holdout.identity(volume), _saved.about(volume), shown]
 
 
 def draw(cases: Sequence[Pair], count: int | None, *, seed: int) -> list[Place]:

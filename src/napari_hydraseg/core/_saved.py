@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 from .. import __version__
@@ -15,6 +16,7 @@ from ._job import Job
 from .checkpoint import digest
 from .errors import CorruptWeights, IncompatibleWeights
 from .io.atomic import atomic_write
+from .types import Volume
 
 
 def fields(job: Job, options: Mapping[str, Any]) -> dict[str, str]:
@@ -30,10 +32,12 @@ def fields(job: Job, options: Mapping[str, Any]) -> dict[str, str]:
     sha = hashlib.sha256()
     for truth in job.truths:
         sha.update(str(truth.shape).encode() + truth.tobytes())
+    scans = [about(volume) for volume, _ in job.pairs]
     return {
         "version": __version__,
         "model": digest(job.checkpoint.weights),
         "scans": " ".join(_holdout.identity(volume) for volume, _ in job.pairs),
+        **{name: " ".join(scan[name] for scan in scans) for name in scans[0]},
         "labels": sha.hexdigest(),
         "head": job.head,
         "classes": json.dumps(job.spec.heads[job.head]),
@@ -41,6 +45,24 @@ def fields(job: Job, options: Mapping[str, Any]) -> dict[str, str]:
         "device": job.device,
         "threads": str(torch.get_num_threads()),
         **{name: json.dumps(value) for name, value in options.items()},
+    }
+
+
+def about(volume: Volume) -> dict[str, str]:
+    """Hash what of a scan, beside its voxels, a run hangs on; its grid to 1 um.
+
+    Nothing of it can be read from a state: channels may bear names of files.
+    """
+    said = {
+        "modality": volume.modality,
+        "channels": list(volume.names),
+        "plane": volume.plane,
+        "grid": (np.round(volume.affine, 3) + 0.0).tolist(),  # no zero is negative
+        "known": sorted(volume.known),
+    }
+    return {
+        name: hashlib.sha256(json.dumps(value).encode()).hexdigest()[:32]
+        for name, value in said.items()
     }
 
 

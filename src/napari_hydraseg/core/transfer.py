@@ -18,7 +18,7 @@ import torch
 from .. import __version__
 from . import _heads, _holdout
 from ._arms import Arm, arms_of, starts
-from ._few import Pair, annotated, draw, renumbered
+from ._few import Pair, annotated, draw, renumbered, told
 from ._outcome import outcome
 from ._race import RATES, Race, run_arm
 from ._state import State
@@ -288,10 +288,7 @@ def _fingerprint(
 ) -> dict[str, Any]:
     """Say what a kept run depends on; more arms, slices or repeats may be added."""
     free = ("arms", "annotated slices", "repeats", "threads")
-    scans = [
-        [_holdout.identity(volume), digest({"labels": truth.labels})]
-        for volume, truth in (*race.cases, *race.test)
-    ]
+    scans = [told(pair) for pair in (*race.cases, *race.test)]
     fixed = {key: value for key, value in basis.items() if key not in free}
     content = fixed | {"weights": digest(checkpoint.weights), "scans": scans}
     found: dict[str, Any] = json.loads(json.dumps(content))
