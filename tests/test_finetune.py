@@ -14,10 +14,12 @@ from napari_hydraseg.core import (
     network,
     segment,
 )
-from napari_hydraseg.core._heads import classes_of, spacing_for
+from napari_hydraseg.core._classes import classes_of
+from napari_hydraseg.core._heads import spacing_for
 from napari_hydraseg.core._holdout import dice_of, interval, split
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import (
+    AnnotationError,
     EmptyAnnotation,
     LabelShape,
     UnknownLabelId,
@@ -272,16 +274,72 @@ def labelled(*ids, names=None):
     return Segmentation(labels, np.eye(4), names=names or {})
 
 
+HEAD = ("background", "liver", "spleen")
+
+
 def test_classes_are_matched_by_name_and_then_by_id():
-    named = labelled(5, 200, names={5: "b", 200: "a"})
-    assert classes_of([named], ("background", "a", "b"), ())[1] == {5: 2, 200: 1}
-    assert classes_of([labelled(1, 2)], ("background", "a", "b"), ())[1] == {1: 1, 2: 2}
+    named = labelled(5, 200, names={5: "spleen", 200: "liver"})
+    assert classes_of([named], HEAD, ())[1] == ({5: 2, 200: 1},)
+    assert classes_of([labelled(1, 2)], HEAD, ())[1] == ({1: 1, 2: 2},)
+    others = labelled(1, 2, names={1: "Leber", 2: "Milz"})
+    assert classes_of([others], HEAD, ())[1] == ({1: 1, 2: 2},)
     names, classes = classes_of([labelled(5, 200)], None, ())
     assert names == ("background", "class 5", "class 200")
-    assert classes == {5: 1, 200: 2}
+    assert classes == ({5: 1, 200: 2},)
     assert classes_of([labelled(2)], None, ("a", "b"))[0] == ("background", "a", "b")
     with pytest.raises(UnknownLabelId, match="7"):
         classes_of([labelled(7)], ("background", "a"), ())
+
+
+@pytest.mark.parametrize("existing", [None, HEAD])
+def test_each_scan_is_matched_by_its_own_names(existing):
+    one = labelled(1, 2, names={1: "liver", 2: "spleen"})
+    two = labelled(1, 2, names={1: "spleen", 2: "liver"})
+    assert classes_of([one, two], existing, ()) == (HEAD, ({1: 1, 2: 2}, {1: 2, 2: 1}))
+
+
+def test_a_new_head_has_the_classes_of_all_scans():
+    one = labelled(1, names={1: "liver"})
+    two = labelled(1, 2, names={1: "spleen", 2: "liver"})
+    assert classes_of([one, two], None, ()) == (HEAD, ({1: 1}, {1: 2, 2: 1}))
+
+
+def test_a_scan_without_names_takes_those_of_the_others():
+    named = labelled(1, 2, names={1: "spleen", 2: "liver"})
+    for existing in (None, HEAD):
+        _, (one, two) = classes_of([named, labelled(1, 2)], existing, ())
+        assert one == two
+    other = labelled(1, names={1: "liver"})
+    with pytest.raises(UnknownLabelId, match="elsewhere it is called liver or spleen"):
+        classes_of([named, other, labelled(1)], None, ())
+
+
+@pytest.mark.parametrize(
+    ("names", "match"),
+    [({1: "spleen", 2: "tumour"}, "2 is called tumour"), ({1: "spleen"}, "2 has no")],
+)
+def test_labels_of_which_some_have_names_of_the_head_are_refused(names, match):
+    with pytest.raises(UnknownLabelId, match=match):
+        classes_of([labelled(1, 2, names=names)], HEAD, ())
+    with pytest.raises(UnknownLabelId, match="2 "):  # its name says that 1 is no liver
+        classes_of([labelled(2, names=names)], HEAD, ())
+
+
+def test_names_that_fit_no_labels_are_refused():
+    assert classes_of([labelled(5)], None, ("a",)) == (("background", "a"), ({5: 1},))
+    with pytest.raises(AnnotationError, match="1 label ids are painted, up to 5; 2 "):
+        classes_of([labelled(5)], None, ("a", "b"))
+    with pytest.raises(AnnotationError, match="called a in a scan"):
+        classes_of([labelled(2, names={2: "a"})], None, ("a", "b"))
+
+
+def test_more_classes_than_a_head_can_learn_are_refused():
+    def many(count):
+        return Segmentation(np.arange(count, dtype=np.uint16)[None, None], np.eye(4))
+
+    assert len(classes_of([many(255)], None, ())[0]) == 255
+    with pytest.raises(AnnotationError, match="254 classes at most"):
+        classes_of([many(256)], None, ())
 
 
 def test_small_structures_are_seen_larger():

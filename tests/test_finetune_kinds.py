@@ -230,6 +230,24 @@ def test_ids_come_back_as_they_were_painted():
     assert set(np.unique(answer.labels)) <= {0, 5, 200}
 
 
+def test_scans_with_other_numbers_teach_the_same_classes():
+    (volume, truth), (other, theirs) = (ball(seed, classes=2) for seed in (0, 1))
+    swapped = np.array([0, 2, 1], np.uint8)[theirs.labels]
+    pairs = [
+        (volume, replace(truth, names={1: "front", 2: "back"})),
+        (other, replace(theirs, labels=swapped, names={2: "front", 1: "back"})),
+    ]
+    found = finish(finetune(model(), pairs, head="ball", epochs=1, init="random"))
+    assert found.candidate.spec.heads["ball"] == ("background", "front", "back")
+    assert "ids" not in found.candidate.card["heads"]["ball"]
+    job = make_job(
+        model(), pairs, head="ball", class_names=(), mode="frozen", depth=None,
+        hold_out=True, seed=0, device="cpu",
+    )  # fmt: skip
+    for case, wanted in zip(job.truths, (truth, theirs), strict=True):
+        np.testing.assert_array_equal(case, wanted.labels)
+
+
 def test_scribbles_are_enough():
     volume, truth = ball()
     scribbled = np.zeros(truth.labels.shape, bool)

@@ -54,7 +54,7 @@ FLOORS = """
     > core/_verdict, core/_candidate, core/_donors, core/_teach, core/_saved,
     core/_evidence, core/_fit, core/_cohorts
     > core/_scores, core/_run, core/_begin, core/_exam, core/_source
-    > core/_job, core/_features > core/_heads, core/_encoder
+    > core/_job, core/_features > core/_heads, core/_encoder, core/_classes
     > core/inference, core/_ranks, core/_embedding > core/_engine, core/_choice,
     core/_advice, core/_calibration, core/_fingerprint
     > core/_reference, core/_novelty

@@ -18,7 +18,7 @@ from napari_hydraseg.core import (
     write_report,
 )
 from napari_hydraseg.core._arms import arm_of, has_imagenet, starts
-from napari_hydraseg.core._few import draw, inner_split, pairs_of, renumbered
+from napari_hydraseg.core._few import draw, inner_split, numbered, pairs_of
 from napari_hydraseg.core._judged import _slices
 from napari_hydraseg.core._paired import spread, versus
 from napari_hydraseg.core.errors import (
@@ -205,16 +205,33 @@ def test_the_inner_split_keeps_whole_scans_or_neighbours_aside():
     assert inner_split([(0, 1)], seed=0) is None
 
 
+def painted(*ids, names=None):
+    labels = np.array([[ids]], np.uint8)
+    volume = Volume(np.zeros((1, *labels.shape)), np.eye(4))
+    return volume, Segmentation(labels, np.eye(4), names=names or {})
+
+
+def numbers(*sides, class_names=()):
+    names, *found = numbered(*sides, class_names)
+    return names[1:], *([s.labels.ravel().tolist() for _, s in one] for one in found)
+
+
 def test_labels_agree_by_name_else_by_id():
-    affine = np.eye(4)
-    painted = np.array([[[0, 5, 9]]], np.uint8)
-    names = ("background", "a", "b")
-    one = renumbered(Segmentation(painted, affine), names, {5: 1, 9: 2})
-    assert one.labels.tolist() == [[[0, 1, 2]]]
-    other = Segmentation(painted, affine, names={5: "b", 9: "a"})
-    assert renumbered(other, names, {5: 1, 9: 2}).labels.tolist() == [[[0, 2, 1]]]
-    with pytest.raises(UnknownLabelId, match="Label 9"):
-        renumbered(Segmentation(painted, affine), names, {5: 1})
+    train = [painted(0, 5, 9, names={5: "a", 9: "b"})]
+    test = [painted(9, 5), painted(0, 5, 9, names={5: "b", 9: "a"})]
+    assert numbers(train, test) == (("a", "b"), [[0, 1, 2]], [[2, 1], [0, 2, 1]])
+    with pytest.raises(UnknownLabelId, match="7"):
+        numbers(train, [painted(7)])
+    with pytest.raises(UnknownLabelId, match="label 9 is called c"):
+        numbers(train, [painted(5, 9, names={5: "b", 9: "c"})])
+
+
+def test_scans_that_name_one_id_differently_teach_two_classes():
+    train = [painted(0, 1, names={1: "liver"}), painted(0, 1, names={1: "spleen"})]
+    test = [painted(0, 1, names={1: "spleen"})]
+    assert numbers(train, test) == (("liver", "spleen"), [[0, 1], [0, 2]], [[0, 2]])
+    with pytest.raises(UnknownLabelId, match="1"):
+        numbers(train, [painted(1)])
 
 
 def test_gain_and_error_gone_are_those_of_the_means():

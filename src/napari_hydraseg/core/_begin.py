@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
-from . import _choice, _heads, _holdout, grid, networks, training
+from . import _choice, _classes, _heads, _holdout, grid, networks, training
 from ._job import Job, Mode, Pair, modality_of
 from .errors import EmptyAnnotation, WrongInput
 from .losses import IGNORE
@@ -43,13 +43,13 @@ def make_job(
             spec,
             head=head,
             modality=modality_of(volume, checkpoint, head),
-            classes=classes,
+            classes=own,
         )
-        for volume, segmentation in pairs
+        for (volume, segmentation), own in zip(pairs, classes, strict=True)
     )
     truths = tuple(
-        training.class_slices(segmentation, volume, classes)
-        for volume, segmentation in pairs
+        training.class_slices(segmentation, volume, own)
+        for (volume, segmentation), own in zip(pairs, classes, strict=True)
     )
     where = _choice.device_of(device)
     net = _network(checkpoint, spec, mode, seed).to(where)
@@ -82,10 +82,10 @@ def _spec(
     pairs: Sequence[Pair],
     head: str,
     class_names: Sequence[str],
-) -> tuple[ModelSpec, dict[int, int]]:
+) -> tuple[ModelSpec, tuple[_classes.Classes, ...]]:
     """Describe the model that comes out, and match label ids with its classes."""
     existing = checkpoint.spec.heads.get(head)
-    names, classes = _heads.classes_of(
+    names, classes = _classes.classes_of(
         [segmentation for _, segmentation in pairs], existing, class_names
     )
     if existing:

@@ -1,11 +1,12 @@
 """What comes out of a fine-tuning run: the model, its card, and fair warnings."""
 
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from . import _holdout, networks
+from . import _classes, _holdout, networks
 from ._job import Job, modality_of
 from .checkpoint import digest
 from .errors import JobError
@@ -196,11 +197,17 @@ def _joined(old: Any, new: str) -> str:
 def _ids(job: Job) -> dict[str, Any]:
     """Return the label ids of the classes, where they are not 1, 2, ...; else nothing.
 
-    Of classes that were not painted the ids of an earlier round are kept.
+    Of classes that were not painted, or not with one id in all scans, those of an
+    earlier round are kept.
     """
     names = job.spec.heads[job.head]
-    ids = dict(job.checkpoint.card.get("heads", {}).get(job.head, {}).get("ids", {}))
-    ids |= {names[index]: label for label, index in job.classes.items() if index}
+    old = dict(job.checkpoint.card.get("heads", {}).get(job.head, {}).get("ids", {}))
+    labels = _classes.agreed(job.classes)
+    once = Counter(labels.values())
+    new = {names[k]: label for label, k in labels.items() if once[k] == 1}
+    ids = old | new
+    if len(set(ids.values())) < len(ids):  # an id went over to another class
+        ids = old
     if not set(names[1:]) <= set(ids):
         return {}
     usual = all(ids[name] == index for index, name in enumerate(names) if index)

@@ -1,15 +1,15 @@
 """Drawing a few annotated slices across the organ, the same for all arms."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from . import _holdout, _saved, grid, training
+from . import _classes, _holdout, _saved, grid, training
 from .checkpoint import digest
-from .errors import AnnotationError, UnknownLabelId
+from .errors import AnnotationError
 from .types import Segmentation, Volume
 
 Pair: TypeAlias = tuple[Volume, Segmentation]
@@ -142,41 +142,52 @@ def _narrowed(
     )
 
 
-def renumbered(
-    segmentation: Segmentation, names: tuple[str, ...], classes: Mapping[int, int]
-) -> Segmentation:
-    """Number labels as the classes of the new head.
+def numbered(
+    train: Sequence[Pair], test: Sequence[Pair], class_names: Sequence[str]
+) -> tuple[tuple[str, ...], tuple[Pair, ...], tuple[Pair, ...]]:
+    """Number all labels as classes of a new head.
 
     Parameters
     ----------
-    segmentation : Segmentation
-        Labels; a label whose name is that of a class is that class.
-    names : tuple of str
-        Classes, background first.
-    classes : mapping of int to int
-        Label id -> class index, for labels without such a name.
+    train, test : sequence of (Volume, Segmentation)
+        Labels agree by name, else by id.
+    class_names : sequence of str
+        As in `_classes.classes_of`.
+
+    Returns
+    -------
+    names, train, test : tuple
+        Names with background first; labels are class indices.
 
     Raises
     ------
-    UnknownLabelId
-        If a label is no class.
+    AnnotationError
+        If a label is no class, or it is open which.
     """
-    ids = [int(i) for i in np.unique(segmentation.labels) if i]
-    table = np.zeros(max(ids, default=0) + 1, np.uint8)
-    for label in ids:
-        name = segmentation.names.get(label)
-        index = names.index(name) if name in names[1:] else classes.get(label, 0)
-        if not index:
-            raise UnknownLabelId(
-                f"Label {label} of a scan is none of {', '.join(names[1:])}.",
-                "Give all scans the same label ids or names.",
-            )
-        table[label] = index
-    return replace(
-        segmentation,
-        labels=table[segmentation.labels],
-        names=dict(enumerate(names[1:], 1)),
-    )
+    names, classes = _classes.classes_of([s for _, s in train], None, class_names)
+    numbers = _classes.agreed(classes)
+    theirs = [
+        _classes.match(
+            _classes.painted(s), {} if class_names else s.names, names, numbers
+        )
+        for _, s in test
+    ]
+    return names, _renumbered(train, names, classes), _renumbered(test, names, theirs)
+
+
+def _renumbered(
+    pairs: Sequence[Pair],
+    names: tuple[str, ...],
+    classes: Sequence[_classes.Classes],
+) -> tuple[Pair, ...]:
+    found = []
+    for (volume, segmentation), own in zip(pairs, classes, strict=True):
+        table = np.zeros(max(own, default=0) + 1, np.uint8)
+        table[list(own)] = list(own.values())
+        labels = table[segmentation.labels]
+        known = dict(enumerate(names[1:], 1))
+        found.append((volume, replace(segmentation, labels=labels, names=known)))
+    return tuple(found)
 
 
 def _indices(voxels: NDArray[np.bool_]) -> list[int]:

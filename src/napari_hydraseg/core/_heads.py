@@ -1,4 +1,4 @@
-"""Which classes a head learns, at what spacing, and what it takes from a donor."""
+"""At what spacing a head learns, and what it takes from a donor."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,7 +11,6 @@ from scipy import ndimage
 
 from . import grid, networks
 from .errors import (
-    AnnotationError,
     EmptyAnnotation,
     GeometryMismatchError,
     LabelDtype,
@@ -87,65 +86,6 @@ def _whole(labels: NDArray[Any]) -> NDArray[Any]:
             "Give the labels other ids.",
         )
     return labels.astype(np.uint16 if labels.max() > 255 else np.uint8)
-
-
-def classes_of(
-    segmentations: Sequence[Segmentation],
-    existing: tuple[str, ...] | None,
-    class_names: Sequence[str],
-) -> tuple[tuple[str, ...], dict[int, int]]:
-    """Match label ids with classes.
-
-    Parameters
-    ----------
-    segmentations : sequence of Segmentation
-        All annotated scans.
-    existing : tuple of str or None
-        Classes of the head, background first, if it is not a new one.
-    class_names : sequence of str
-        Names for the ids in increasing order; default: the labels' own names.
-
-    Returns
-    -------
-    names : tuple of str
-        Background first.
-    classes : dict of int to int
-        Label id -> class index.
-
-    Raises
-    ------
-    AnnotationError
-        If names and ids differ in number.
-    UnknownLabelId
-        If an id fits no class of the existing head.
-    """
-    ids = sorted({int(i) for s in segmentations for i in np.unique(s.labels)} - {0})
-    own = {k: v for s in segmentations for k, v in s.names.items()}
-    if class_names:
-        if len(class_names) < len(ids):
-            raise AnnotationError(
-                f"{len(ids)} label ids are painted, {len(class_names)} names came.",
-                "Give one name per label id.",
-            )
-        # names are counted from id 1, so that a class may stay unpainted
-        named = max(ids) <= len(class_names)
-        places = range(1, len(class_names) + 1) if named else ids
-        own = dict(zip(places, class_names, strict=False))
-    if existing is None:
-        known = [i for i in sorted(own) if i > 0] if class_names else ids
-        names = ["background", *(own.get(i, f"class {i}") for i in known)]
-        return tuple(names), {label: k for k, label in enumerate(known, 1)}
-    by_name = {i: existing.index(own[i]) for i in ids if own.get(i) in existing[1:]}
-    # ids decide where labels have no names; names that were given must be the head's
-    by_id = {} if class_names else {i: i for i in ids if i < len(existing)}
-    classes = by_name if len(by_name) == len(ids) else by_id
-    if len(classes) < len(ids):
-        strange = sorted(set(ids) - set(classes))
-        raise UnknownLabelId(
-            f"The head knows {', '.join(existing[1:])}; ids {strange} are painted.",
-            "Rename them, or train a new head.",
-        )
-    return existing, classes
 
 
 def extended(

@@ -1,6 +1,5 @@
 """What a fine-tuning run works on: network, prepared scans, what is frozen and held."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
@@ -10,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from . import _choice, _holdout, grid, networks, training
+from ._classes import Classes
 from .networks import MultiHead
 from .types import Checkpoint, ModelSpec, Segmentation, Volume
 
@@ -33,8 +33,8 @@ class Job:
         The head that learns.
     mode : {"frozen", "full", "scratch"}
         What is trained, and from where.
-    classes : mapping of int to int
-        Label id -> class index.
+    classes : tuple of mapping of int to int
+        For each scan: label id -> class index.
     pairs : tuple of (Volume, Segmentation)
         The annotated scans.
     cases : tuple of Case
@@ -62,7 +62,7 @@ class Job:
     spec: ModelSpec
     head: str
     mode: Mode
-    classes: Mapping[int, int]
+    classes: tuple[Classes, ...]
     pairs: tuple[Pair, ...]
     cases: tuple[training.Case, ...]
     truths: tuple[NDArray[np.uint8], ...]

@@ -18,7 +18,7 @@ import torch
 from .. import __version__
 from . import _heads, _holdout
 from ._arms import Arm, arms_of, starts
-from ._few import Pair, annotated, draw, renumbered, told
+from ._few import Pair, annotated, draw, numbered, told
 from ._outcome import outcome
 from ._race import RATES, Race, run_arm
 from ._state import State
@@ -116,11 +116,7 @@ def compare_transfer(
     """
     wanted, plan = arms_of(arms), _rounds(slices, repeats)
     _check(checkpoint, train, test, head)
-    names, classes = _heads.classes_of([s for _, s in train], None, class_names)
-    cases, tests = (
-        tuple((v, renumbered(s, names, classes)) for v, s in side)
-        for side in (train, test)
-    )
+    names, cases, tests = numbered(train, test, class_names)
     models, notes = starts(checkpoint, wanted)
     if _overlap(cases, tests):
         notes.append(OVERLAP)
