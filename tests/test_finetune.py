@@ -376,6 +376,35 @@ def test_the_ledger_wins_over_the_choice():
     assert not {3, 4} & set(found.train[0])
 
 
+def test_a_scan_with_slices_on_both_sides_keeps_a_gap_and_is_no_scan_apart():
+    every = list(range(10))
+    found = split(
+        [("x",), ("y",)], [every] * 2, [every] * 2, ledger={"y": [3, 4]}, wanted=True
+    )
+    assert found.kind == "slab"
+    assert found.held == [[], [3, 4]]
+    assert found.train == [every, [0, 1, 6, 7, 8, 9]]
+    apart = split(
+        [("x",), ("y",)], [every, [3, 4]], [every, [3, 4]],
+        ledger={"y": [3, 4]}, wanted=True,
+    )  # fmt: skip
+    assert (apart.kind, apart.train) == ("scan", [every, []])
+
+
+def test_one_scan_in_two_cases_is_one_scan():
+    parts = [list(range(0, 20, 2)), list(range(20))]
+    found = split([("x",), ("x",)], parts, parts, ledger={}, wanted=True)
+    held = {i for slices in found.held for i in slices}
+    assert found.kind == "slab"
+    assert found.held == [sorted(held & set(part)) for part in parts]
+    assert all(abs(k - h) > 1 for kept in found.train for k in kept for h in held)
+    parts *= 2
+    names = [("x",), ("y",), ("x", "z"), ("w", "y")]
+    found = split(names, parts, parts, ledger={}, wanted=True)
+    assert found.kind == "scan"
+    assert [bool(slices) for slices in found.held] in ([1, 0, 1, 0], [0, 1, 0, 1])
+
+
 def test_dice_is_pooled_over_slices_and_averaged_over_classes():
     counts = np.array([[[2.0, 0.0], [4.0, 0.0]], [[4.0, 0.0], [4.0, 0.0]]])
     assert dice_of(counts) == 6 / 8

@@ -21,7 +21,8 @@ from napari_hydraseg.core import (
 )
 from napari_hydraseg.core._begin import make_job
 from napari_hydraseg.core._exam import Exam
-from napari_hydraseg.core.errors import JobError
+from napari_hydraseg.core._holdout import identity
+from napari_hydraseg.core.errors import EmptyAnnotation, JobError
 from napari_hydraseg.core.networks import NETWORKS, module_of, weights_of
 
 OPTIONS = {
@@ -142,6 +143,65 @@ def test_a_second_round_with_more_slices_can_draw_none_that_was_held_out(network
         assert (lesson.labels[0, held] == 255).all()
     new = set(range(12)) - set(np.flatnonzero(few)) - set(job.split.held[0])
     assert new & set(job.split.train[0])  # the second round does learn from more
+
+
+def rounds(first, second, **changes):
+    """Fine-tune for one pass, then begin a second round on the outcome."""
+    done = finish(finetune(model(), first, head="ball", epochs=1, init="random"))
+    job = make_job(
+        done.candidate, second, **{
+            "head": "ball", "class_names": (), "mode": "frozen", "depth": None,
+            "hold_out": True, "seed": 0, "device": "cpu",
+        } | changes,
+    )  # fmt: skip
+    return done, job
+
+
+def test_a_scan_held_out_whole_stays_so_when_more_of_it_is_annotated():
+    pairs = [ball(seed) for seed in (0, 1)]
+    few = [(v, replace(t, annotated=np.arange(8) // 2 == 1)) for v, t in pairs]
+    first, job = rounds(few, pairs)
+    assert first.hold_out == {"cases": 1, "slices": 2, "kind": "scan"}
+    assert job.split.kind == "scan"
+    assert sorted(map(len, job.split.held)) == [0, 8]
+    held = job.split.held.index(list(range(8)))
+    steps = finetune(first.candidate, [pairs[held]], head="ball", epochs=1)
+    with pytest.raises(EmptyAnnotation, match="held out in an earlier round"):
+        next(steps)
+
+
+def test_beside_another_scan_held_out_slices_of_the_first_are_still_optimistic():
+    one, two = (ball(seed) for seed in (0, 1))
+    _, job = rounds([one], [one, two])
+    assert job.split.kind == "slab"
+    held, kept = job.split.held[0], job.split.train[0]
+    assert held
+    assert all(abs(k - h) > 1 for k in kept for h in held)
+    assert not job.split.held[1]
+
+
+@pytest.mark.parametrize("stored", [np.float32, np.int16])
+def test_a_scan_is_known_again_beside_another_channel(stored):
+    volume, truth = ball(channels=2)
+    alone = replace(volume, data=volume.data[:1].astype(stored), names=("T1",))
+    both = replace(
+        volume, data=np.concatenate([alone.data, volume.data[1:]], dtype=np.float32)
+    )
+    some = replace(truth, annotated=np.arange(8) % 2 == 0)
+    first, job = rounds([(alone, some)], [(both, truth)], head="both")
+    (held,) = {tuple(s) for s in first.candidate.card["held_out"].values()}
+    assert list(held) == job.split.held[0]
+
+
+def test_a_ledger_of_whole_scans_is_still_understood():
+    volume, truth = ball(channels=2)
+    old = model()
+    card = {**old.card, "held_out": {identity(volume): [3, 4]}}
+    job = make_job(
+        replace(old, card=card), [(volume, truth)], head="ball", class_names=(),
+        mode="frozen", depth=None, hold_out=True, seed=0, device="cpu",
+    )  # fmt: skip
+    assert job.split.held == [[3, 4]]
 
 
 def test_a_head_starts_from_a_donor_with_other_norms():

@@ -131,7 +131,7 @@ def _split(
         (truth > 0) & vouched for truth, vouched in zip(truths, known, strict=True)
     ]
     return _holdout.split(
-        [_holdout.identity(volume) for volume, _ in pairs],
+        [_holdout.identities(volume) for volume, _ in pairs],
         [np.flatnonzero(part.any((1, 2))).tolist() for part in known],
         [np.flatnonzero(part.any((1, 2))).tolist() for part in painted],
         ledger=checkpoint.card.get("held_out", {}),
@@ -162,8 +162,13 @@ def _lessons(job: Job) -> tuple[training.Case, ...]:
     Raises
     ------
     EmptyAnnotation
-        If nothing of it is left at the model's resolution.
+        If all was held out, or nothing of it is left at the model's resolution.
     """
+    if not any(job.split.train):
+        raise EmptyAnnotation(
+            "All that is annotated was held out in an earlier round, to judge by.",
+            "Annotate another scan, or start from an older model.",
+        )
     found = []
     for number, kept in enumerate(job.split.train):
         limit = _within if job.spec.slicewise else _block_within
@@ -172,7 +177,7 @@ def _lessons(job: Job) -> tuple[training.Case, ...]:
             found.append(lesson)
     if not found:
         raise EmptyAnnotation(
-            "What is painted is smaller than the model's voxels, or all held out.",
+            "What is painted is smaller than the model's voxels.",
             "Paint more.",
         )
     return tuple(found)

@@ -229,13 +229,21 @@ def _recommended(
 
 
 def _ledger(job: Job) -> dict[str, list[int]]:
-    """Slices held out so far, by scan: never to be learned from in a later round."""
+    """Slices held out so far, by scan: never to be learned from in a later round.
+
+    A scan that was held out whole stays so: its other slices are held out, too.
+    """
     old = job.checkpoint.card.get("held_out", {})
     ledger = {scan: list(slices) for scan, slices in old.items()}
-    for (volume, _), slices in zip(job.pairs, job.split.held, strict=True):
-        if slices:
-            scan = _holdout.identity(volume)
-            ledger[scan] = sorted({*ledger.get(scan, []), *slices})
+    scans = [_holdout.identities(volume) for volume, _ in job.pairs]
+    pairs = list(zip(scans, job.split.train, strict=True))
+    learned = {name for names, slices in pairs if slices for name in names}
+    for case, slices in enumerate(job.split.held):
+        names, out = scans[case], set(slices)
+        if not (learned | set(old)) & set(names):
+            out.update(range(len(job.truths[case])))
+        for name in names if slices else ():
+            ledger[name] = sorted(out.union(ledger.get(name, [])))
     return ledger
 
 

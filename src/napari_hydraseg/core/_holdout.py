@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from .types import Volume
 
 SHARE = 0.2  # of the annotated slices of a lone scan, at least one
-Slices = list[list[int]]
+Slices: TypeAlias = dict[str, list[int]]
+"""Of each scan."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +24,11 @@ class Split:
     train, held : list of list of int
         Slice indices, one list for each case.
     kind : {"scan", "slab", "none"}
-        Whole scans, neighbouring slices of one scan, or nothing was held out.
+        Whole scans, or slices of scans that are learned from, or nothing was held out.
     """
 
-    train: Slices
-    held: Slices
+    train: list[list[int]]
+    held: list[list[int]]
     kind: Literal["scan", "slab", "none"]
 
 
@@ -38,8 +39,22 @@ def identity(volume: Volume) -> str:
     return sha.hexdigest()[:32]
 
 
+def identities(volume: Volume) -> tuple[str, ...]:
+    """Name a scan as a whole, and each channel of it: one may come alone next time.
+
+    A channel counts as float32: beside another one it may have come as such.
+    """
+    parts = [identity(volume)]
+    for channel in volume.data:
+        sha = hashlib.sha256(str((1, *channel.shape)).encode())
+        for plane in channel:  # a copy of a plane is small
+            sha.update(np.ascontiguousarray(plane, np.float32).tobytes())
+        parts.append(sha.hexdigest()[:32])
+    return tuple(dict.fromkeys(parts))
+
+
 def split(
-    scans: Sequence[str],
+    scans: Sequence[Sequence[str]],
     annotated: Sequence[Sequence[int]],
     painted: Sequence[Sequence[int]],
     *,
@@ -49,12 +64,13 @@ def split(
     """Hold out one scan of several, or a slab of neighbouring slices of a lone one.
 
     The choice hangs on a hash of the scans alone. Slices that an earlier round held
-    out (`ledger`) are held out again, and never learned from.
+    out (`ledger`) are held out again, and never learned from. What is given of one
+    scan in several cases is one scan.
 
     Parameters
     ----------
-    scans : sequence of str
-        `identity` of each.
+    scans : sequence of sequence of str
+        `identities` of each.
     annotated, painted : sequence of sequence of int
         Slices that are vouched for, and those of them that show something.
     ledger : mapping of str to sequence of int
@@ -67,55 +83,70 @@ def split(
     Split
         ``kind`` "none" if too little is annotated to spare any.
     """
-    held: Slices = [
-        sorted(set(ledger.get(scan, ())) & set(slices))
-        for scan, slices in zip(scans, annotated, strict=True)
-    ]
-    kind: Literal["scan", "slab", "none"] = "slab" if len(scans) == 1 else "scan"
-    if not any(held) and wanted:
-        held = (
-            _scan(scans, annotated, painted)
-            if len(scans) > 1
-            else [_slab(scans[0], annotated[0], painted[0])]
-        )
-    train = [
-        _without(slices, out, gap=kind == "slab")
-        for slices, out in zip(annotated, held, strict=True)
-    ]
-    if not any(held):
-        return Split([list(s) for s in annotated], held, "none")
-    return Split(train, held, kind)
+    names = _names(scans)
+    known = _together(names, annotated)
+    shown = _together(names, painted)
+    before: dict[str, set[int]] = {name: set() for name in known}
+    for name, some in zip(names, scans, strict=True):
+        before[name].update(*(ledger.get(one, ()) for one in some))
+    held = {name: sorted(before[name] & set(known[name])) for name in known}
+    if not any(held.values()) and wanted:
+        held = _scan(known, shown) if len(known) > 1 else _slab(known, shown)
+    left = {name: _without(slices, held[name]) for name, slices in known.items()}
+    kind: Literal["scan", "slab", "none"] = "scan" if any(held.values()) else "none"
+    if any(held[name] and left[name] for name in known):
+        kind = "slab"
+    train, out = (
+        [
+            sorted(set(slices) & set(part[name]))
+            for name, slices in zip(names, annotated, strict=True)
+        ]
+        for part in (left, held)
+    )
+    return Split(train, out, kind)
 
 
-def _scan(
-    scans: Sequence[str],
-    annotated: Sequence[Sequence[int]],
-    painted: Sequence[Sequence[int]],
-) -> Slices:
-    able = [i for i in range(len(scans)) if len(painted[i])]
-    if len(able) < 2:
-        return [[] for _ in scans]
-    chosen = min(able, key=lambda i: _rank(scans[i], 0))
-    return [list(s) if i == chosen else [] for i, s in enumerate(annotated)]
+def _names(scans: Sequence[Sequence[str]]) -> list[str]:
+    """Name each case by the first one that shows the same scan."""
+    firsts: dict[str, str] = {}
+    for some in scans:
+        name = next((firsts[one] for one in some if one in firsts), some[0])
+        firsts |= {one: firsts.get(one, name) for one in some}
+    return [firsts[some[0]] for some in scans]
 
 
-def _slab(scan: str, annotated: Sequence[int], painted: Sequence[int]) -> list[int]:
-    slices, shown = sorted(annotated), set(painted)
+def _together(names: Sequence[str], slices: Sequence[Sequence[int]]) -> Slices:
+    """Unite the slices of cases that show one scan."""
+    found: Slices = {}
+    for name, some in zip(names, slices, strict=True):
+        found[name] = sorted({*found.get(name, ()), *some})
+    return found
+
+
+def _scan(known: Slices, shown: Slices) -> Slices:
+    able = [name for name in known if shown[name]]
+    chosen = min(able, key=lambda name: _rank(name, 0)) if len(able) > 1 else None
+    return {name: known[name] if name == chosen else [] for name in known}
+
+
+def _slab(known: Slices, shown: Slices) -> Slices:
+    ((scan, slices),) = known.items()
+    painted = set(shown[scan])
     count = max(1, round(SHARE * len(slices)))
     windows = [
         slices[i : i + count]
         for i in range(len(slices) - count + 1)
-        if shown & set(slices[i : i + count])
-        and shown - set(slices[i : i + count])  # something painted must be left
+        if painted & set(slices[i : i + count])
+        and painted - set(slices[i : i + count])  # something painted must be left
     ]
-    return min(windows, key=lambda w: _rank(scan, w[0]), default=[])
+    return {scan: min(windows, key=lambda w: _rank(scan, w[0]), default=[])}
 
 
-def _without(slices: Sequence[int], held: Sequence[int], *, gap: bool) -> list[int]:
+def _without(slices: Sequence[int], held: Sequence[int]) -> list[int]:
     """Leave out held slices, and direct neighbours where enough others are left."""
     left = [s for s in slices if s not in set(held)]
     apart = [s for s in left if all(abs(s - h) > 1 for h in held)]
-    return apart if gap and len(apart) >= max(2, len(left) // 2) else left
+    return apart if len(apart) >= max(2, len(left) // 2) else left
 
 
 def _rank(scan: str, place: int) -> str:
