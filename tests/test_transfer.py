@@ -396,3 +396,6 @@ def test_other_slices_of_a_scan_may_be_tested_and_the_report_says_so(tiny_checkp
     sides = [[(volume, replace(truth, annotated=m))] for m in (half, ~half)]
     found = finish(compared(tiny_checkpoint, train=sides[0], test=sides[1]))
     assert any("expect less" in note for note in found.notes)
+    twice = [*sides[1], *sides[0]]
+    with pytest.raises(WrongInput, match="one of those to learn from"):
+        finish(compared(tiny_checkpoint, train=twice, test=sides[1]))

@@ -169,12 +169,14 @@ def _overlap(cases: Sequence[Pair], tests: Sequence[Pair]) -> bool:
     WrongInput
         If a slice stands on both sides.
     """
-    learned = {_holdout.identity(pair[0]): pair for pair in cases}
+    learned: dict[str, set[int]] = {}
+    for pair in cases:
+        learned.setdefault(_holdout.identity(pair[0]), set()).update(annotated(pair))
     found = False
     for pair in tests:
         twin = learned.get(_holdout.identity(pair[0]))
         found = found or twin is not None
-        if twin is not None and set(annotated(twin)) & set(annotated(pair)):
+        if twin is not None and twin & set(annotated(pair)):
             raise WrongInput(
                 "A test scan is one of those to learn from.",
                 "Test on scans, or at least on slices, apart.",
