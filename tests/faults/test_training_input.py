@@ -30,6 +30,16 @@ def test_f65_nothing_painted_is_refused():
         begun(volume, empty)
 
 
+def test_f65_nothing_painted_where_somebody_vouches_is_refused():
+    volume, truth = ball(shape=(20, 16, 16))
+    shown = truth.labels.any((1, 2))
+    with pytest.raises(EmptyAnnotation, match="marked as annotated"):
+        begun(volume, replace(truth, annotated=~shown))
+    with pytest.raises(EmptyAnnotation, match="marked as annotated"):
+        begun(volume, replace(truth, annotated=truth.labels == 0))
+    begun(volume, replace(truth, annotated=np.arange(20) >= 10))  # blank ones, too
+
+
 @pytest.mark.parametrize("what", ["voxel", "slice"])
 def test_f66_one_voxel_or_one_slice_runs_with_a_warning(what):
     volume, truth = ball()

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from . import grid, networks
+from ._matching import vouched_voxels
 from .errors import (
     EmptyAnnotation,
     GeometryMismatchError,
@@ -26,8 +27,19 @@ LONGEST = 512  # pixels of a slice, at most
 NEAR = 0.5  # of a voxel: labels that lie further away belong to another grid
 
 
-def check(volume: Volume, segmentation: Segmentation) -> Segmentation:
+def check(
+    volume: Volume, segmentation: Segmentation, *, blank: bool = False
+) -> Segmentation:
     """Refuse labels that do not lie on the scan, are no ids, or say nothing.
+
+    Parameters
+    ----------
+    volume : Volume
+        The scan.
+    segmentation : Segmentation
+        Its labels.
+    blank : bool
+        Whether they may show nothing.
 
     Returns
     -------
@@ -37,13 +49,13 @@ def check(volume: Volume, segmentation: Segmentation) -> Segmentation:
     Raises
     ------
     LabelShape
-        If the shapes differ.
+        If the shapes differ, or that of the marks of what is annotated.
     GeometryMismatchError
         If the grids do.
     LabelDtype, UnknownLabelId
         If a label is no whole number from 0 to 65535.
     EmptyAnnotation
-        If nothing is painted, or no slice is vouched for.
+        If nothing is painted where somebody vouches for it.
     """
     if segmentation.labels.shape != volume.shape:
         raise LabelShape(
@@ -57,9 +69,14 @@ def check(volume: Volume, segmentation: Segmentation) -> Segmentation:
             f"The labels lie up to {away:.1f} mm away from the scan.",
             "Give labels that were painted on this scan.",
         )
-    annotated = segmentation.annotated
-    if not segmentation.labels.any() or (annotated is not None and not annotated.any()):
+    shown, vouched = segmentation.labels != 0, vouched_voxels(segmentation)
+    if not blank and not shown.any():
         raise EmptyAnnotation("Nothing is painted.", "Paint a few slices first.")
+    if not blank and vouched is not None and not (shown & vouched).any():
+        raise EmptyAnnotation(
+            "Nothing is painted on the slices that are marked as annotated.",
+            "Mark painted slices as annotated, too.",
+        )
     return replace(segmentation, labels=_whole(segmentation.labels))
 
 
