@@ -2,9 +2,10 @@
 
 The encoder's features of a scan, and its grey values, are held against those of the
 model's training scans, or of scans that the user gives, by their maximum mean
-discrepancy and their Mahalanobis distance at every depth. What counts is where the scan ranks among the reference scans, each left out in turn: slices
-of one scan are not independent, so scans are the unit throughout. "Similar" says that
-the scan looks like the reference; it never says that a mask of it is right.
+discrepancy and their Mahalanobis distance at every depth. What counts is where the scan
+ranks among the reference scans, each left out in turn: slices of one scan are not
+independent, so scans are the unit throughout. "Similar" says that the scan looks like
+the reference; it never says that a mask of it is right.
 """
 
 from __future__ import annotations
