@@ -170,15 +170,17 @@ class Bench:
             self.settle(0.2)
 
     def begin_learning(self) -> None:
-        """Let a head learn until it is stopped."""
+        """Let a head learn until it is stopped; what came before is discarded."""
         self.hand.click("panel.finetune")
+        if self.panel.steps["finetune"].result is not None:
+            self.hand.click("finetune.discard")
         # a segmentation that ended before it was cancelled has left a newer layer
         self.panel.steps["finetune"].annotation.labels.choose(self.mine)
         self.until(lambda: self.hand.find("finetune.run").isEnabled(), 30)
         self.hand.click("finetune.run")
 
     def learn(self, meanwhile: Callable[[], object]) -> None:
-        """Learn while something is done, then stop; discard what came of it."""
+        """Learn while something is done, then stop."""
         self.begin_learning()
         meanwhile()
         if self.worker.running() is not None:

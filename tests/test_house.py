@@ -33,7 +33,8 @@ FLOORS = """
     > commands/scans, commands/work > commands/session > commands/shell > commands
 5   gui/panel
     > gui/load, gui/segment, gui/finetune, gui/shift, gui/evaluate, gui/models
-    > gui/suggest, gui/autosave, gui/history, gui/badge, gui/cleaning, gui/soft
+    > gui/suggest, gui/autosave, gui/history, gui/badge, gui/cleaning, gui/soft,
+    gui/offer
     > gui/annotate, gui/teach, gui/mistakes
     > gui/choosers, gui/tally
     > gui/library, gui/jobbar, gui/letters, gui/reading, gui/amend, gui/series,

@@ -6,10 +6,11 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from qtpy.QtWidgets import QApplication
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import ModelInfo
-from napari_hydraseg.gui import finetune, layers, view, worker
+from napari_hydraseg.gui import finetune, layers, offer, view, worker
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.library import library
 from napari_hydraseg.gui.segment import SegmentWidget
@@ -306,6 +307,62 @@ def test_a_model_that_is_no_better_can_only_be_kept_anyway(
     finished()
     assert control(form, "finetune.keep").text() == "Keep anyway"
     assert "Not clearly better" in control(form, "finetune.status").text()
+
+
+def test_a_new_model_is_never_dropped_by_another_run(
+    form, dock, painted, click, finished, control
+):
+    segment = dock(SegmentWidget)
+    click(form, "finetune.run")
+    finished()
+    run, offered = control(form, "finetune.run"), form.result
+    click(segment, "segment.run")
+    painted.paint((3, 10, 12), 1)
+    finished()
+    form.annotation.changed.emit()
+    assert form.result is offered
+    assert not run.isEnabled()
+    assert run.toolTip() == "Keep or discard the new model first."
+    form.annotation.labels.choose(painted)
+    click(form, "finetune.discard")
+    assert run.isEnabled()
+
+
+@pytest.mark.parametrize(("accepted", "count"), [(True, 1), (False, 0)])
+def test_a_form_that_is_closed_undecided_keeps_a_model_that_is_better(
+    form, painted, viewer, click, finished, qtbot, monkeypatch, accepted, count
+):
+    kept = []
+    monkeypatch.setattr(offer, "keep", kept.append)
+    click(form, "finetune.run")
+    finished()
+    form.offer.make(replace(form.result, accepted=accepted))
+    viewer.window.remove_dock_widget(form)
+    form.deleteLater()
+    qtbot.wait(50)
+    assert len(kept) == count
+
+
+def test_napari_that_is_left_undecided_keeps_a_model_that_is_better(
+    form, painted, click, finished, monkeypatch
+):
+    kept = []
+    monkeypatch.setattr(offer, "keep", kept.append)
+    click(form, "finetune.run")
+    finished()
+    QApplication.instance().aboutToQuit.emit()
+    assert len(kept) == 1
+    assert form.result is None
+
+
+def test_labels_of_another_size_do_not_cost_the_new_model(
+    form, painted, click, finished, control
+):
+    click(form, "finetune.run")
+    painted.data = np.zeros((8, 20, 24), np.uint8)
+    finished()
+    assert form.result is not None
+    assert "painted anew" not in control(form, "finetune.verdict").text()
 
 
 def test_a_second_form_is_told_that_a_job_runs(

@@ -13,14 +13,12 @@ from qtpy.QtCore import Signal
 from qtpy.QtWidgets import (
     QCheckBox,
     QComboBox,
-    QHBoxLayout,
     QSpinBox,
     QVBoxLayout,
     QWidget,
 )
 
 from napari_hydraseg import core
-from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import PLANES, FinetuneResult, Progress, Steps
 
 from . import keys, nouns, worker
@@ -29,11 +27,12 @@ from .autosave import Autosave, Recovery
 from .cleaning import CleanBox
 from .drawing import Curve
 from .fold import Fold
-from .form import button, named, rows, scrolling, text
+from .form import named, rows, scrolling, text
 from .history import History
 from .jobbar import JobBar, device, open_steps
 from .libraries import load_torch
-from .library import keep, library
+from .library import keep
+from .offer import UNDECIDED, Offer
 from .scans import volume_steps
 from .suggest import NextSlice
 from .teach import HeadBox
@@ -53,10 +52,14 @@ class FinetuneWidget(QWidget):
 
     done = Signal()
 
+    @property
+    def result(self) -> FinetuneResult | None:
+        """The new model that is on offer."""
+        return self.offer.result
+
     def __init__(self, napari_viewer: napari.viewer.Viewer) -> None:
         super().__init__()
         self.viewer = napari_viewer
-        self.result: FinetuneResult | None = None
         self.advised: dict[str, Any] = {}
         self._prepared = False
         self.annotation = AnnotateBox(napari_viewer)
@@ -81,15 +84,8 @@ class FinetuneWidget(QWidget):
         self.curve.setObjectName("finetune.curve")
         self.curve.setAccessibleName("Loss and held-out Dice")
         self.verdict = text(name="finetune.verdict", label="Before and after")
-        self.keep = button(
-            "Keep", "finetune.keep", "Add the new model to your models", self._keep
-        )
-        self.discard = button(
-            "Discard",
-            "finetune.discard",
-            "Forget the new model; the old one was never changed",
-            self._discard,
-        )
+        self.verdict.hide()
+        self.offer = Offer(self.bar)
         self._lay_out()
         self._connect()
 
@@ -138,21 +134,18 @@ class FinetuneWidget(QWidget):
         more.addWidget(inside)
         column.addWidget(more)
         column.addWidget(self.bar)
-        answer = QHBoxLayout()
-        answer.addWidget(self.keep)
-        answer.addWidget(self.discard)
-        column.addLayout(answer)
+        column.addWidget(self.offer)
         column.addWidget(self.curve)
         column.addWidget(self.verdict)
         column.addWidget(self.history)
         column.addStretch(1)
-        self._offer(None)
 
     def _connect(self) -> None:
         self.annotation.changed.connect(self._check)
         self.choice.changed.connect(self._check)
         self.choice.model.chosen.connect(self._forget_advice)
         self.bar.run.clicked.connect(lambda _=False: self._run())
+        self.offer.answered.connect(self._on_answer)
         self.autosave.told.connect(self._on_kept)
         keys.bind(self.viewer, "D", self, self.annotation.toggle_done)
         keys.bind(self.viewer, "N", self, self.next.go)
@@ -200,8 +193,11 @@ class FinetuneWidget(QWidget):
             self._prepared = True
             worker.beside(_prepare, lane="probe")  # while the user paints
         self.choice.watch(labels)
-        problem = self.annotation.problem()
-        self.bar.set_ready(problem or self.choice.problem(self.annotation.highest_id()))
+        self.bar.set_ready(
+            (UNDECIDED if self.result is not None else "")
+            or self.annotation.problem()
+            or self.choice.problem(self.annotation.highest_id())
+        )
 
     def _gather(self) -> Steps[FinetuneResult]:
         image, labels = self.annotation.image.layer(), self.annotation.labels.layer()
@@ -230,7 +226,6 @@ class FinetuneWidget(QWidget):
         )
 
     def _run(self) -> None:
-        self._offer(None)
         self.curve.clear()
         self.bar.start(
             self._gather,
@@ -251,12 +246,15 @@ class FinetuneWidget(QWidget):
     def _show(self, result: FinetuneResult) -> None:
         for point in result.curve if self.curve.isHidden() else ():
             self.curve.add(point)
+        self.offer.make(result)
+        self._check()
         words = [story(result)]
-        changed = np.count_nonzero(np.asarray(self._labels.data) != self._snapshot)
+        before, now = self._snapshot, np.asarray(self._labels.data)
+        changed = np.count_nonzero(now != before) if now.shape == before.shape else 0
         if changed:
             words.append(f"Since the start, {changed} voxels were painted anew.")
-        self._offer(result)
         self.verdict.setText("\n".join(words))
+        self.verdict.show()
         self.bar.say(
             "Better than before: keep it?"
             if result.accepted
@@ -264,32 +262,11 @@ class FinetuneWidget(QWidget):
         )
         self.done.emit()
 
-    def _offer(self, result: FinetuneResult | None) -> None:
-        self.result = result
-        self.keep.setEnabled(result is not None)
-        self.discard.setEnabled(result is not None)
-        accepted = result is None or result.accepted
-        self.keep.setText("Keep" if accepted else "Keep anyway")
-        self.keep.setVisible(result is not None)
-        self.discard.setVisible(result is not None)
-        self.verdict.setVisible(result is not None)
-
-    def _keep(self) -> None:
-        if self.result is None:
-            return
-        try:
-            name = keep(self.result)
-        except HydraSegError as error:
-            self.bar.complain(error)
-            return
-        self._offer(None)
-        self.bar.say(f"Kept as {name} in your models, and chosen in Segment.")
-        library.changed.emit(name)
-
-    def _discard(self) -> None:
-        self._offer(None)
-        self.curve.clear()
-        self.bar.say("Discarded. Your models are as before.")
+    def _on_answer(self, kept: bool) -> None:
+        self.verdict.hide()
+        if not kept:
+            self.curve.clear()
+        self._check()
 
 
 def _prepare() -> None:
