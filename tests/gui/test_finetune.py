@@ -9,7 +9,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_hydraseg import core
-from napari_hydraseg.core.types import ModelInfo
+from napari_hydraseg.core.types import ModelInfo, Segmentation
 from napari_hydraseg.gui import finetune, layers, offer, view, worker
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.library import library
@@ -148,6 +148,51 @@ def test_names_of_a_new_head_can_be_typed(form, painted, click, finished, verbs)
     click(form, "finetune.run")
     finished()
     assert verbs.asked["class_names"] == ("artery", "vein")
+
+
+@pytest.mark.parametrize(
+    ("ids", "typed", "names"),
+    [
+        ((5, 200), "", ("class 5", "class 200")),
+        ((5, 300), "left, right", ("left", "right")),
+        ((5,), "", ("ears",)),
+        ((1, 2), "left", ("left", "class 2")),
+        ((1, 3), "left, right, nose", ("left", "right", "nose")),
+    ],
+)
+def test_ids_that_are_left_out_make_no_classes(
+    form, opened, viewer, click, finished, verbs, qtbot, control, ids, typed, names
+):
+    data = np.zeros(opened.data.shape, np.uint16)
+    for at, label in enumerate(ids, 1):
+        data[at, 5:8, 5:8] = label
+    viewer.add_labels(data, scale=opened.scale, translate=opened.translate)
+    form.choice.head.setEditText("ears")
+    form.choice.classes.setText(typed)
+    qtbot.waitUntil(control(form, "finetune.run").isEnabled)
+    click(form, "finetune.run")
+    finished()
+    assert verbs.asked["class_names"] == names
+
+
+def test_what_a_head_answered_with_ids_of_its_own_can_be_taught_to_it_again(
+    form, opened, viewer, models, monkeypatch, scan, click, control, qtbot
+):
+    heads = {**models[0].heads, "ears": ("background", "left", "right")}
+    monkeypatch.setattr(core, "list_models", lambda: [replace(models[0], heads=heads)])
+    form.choice.model.refresh()
+    data = np.zeros(scan.shape, np.uint8)
+    data[2, 5:8, 5:8], data[4, 5:8, 5:8] = 5, 200
+    made_by = {"model": "toy", "head": "ears"}
+    noun = Segmentation(data, scan.affine, {5: "left", 200: "right"}, made_by=made_by)
+    view.add(viewer, [layers.labels_layer(noun, name="ears · s")])
+    click(form, "finetune.copy")
+    viewer.layers[-1].paint((3, 10, 12), 5)
+    run = control(form, "finetune.run")
+    qtbot.waitUntil(run.isEnabled)
+    viewer.layers[-1].paint((3, 10, 12), 7)
+    qtbot.waitUntil(lambda: not run.isEnabled())
+    assert "knows only 1 to 2" in run.toolTip()
 
 
 def test_a_label_beyond_the_head_is_refused_with_a_way_out(

@@ -17,7 +17,7 @@ from . import layers, ledger, nouns, proposals, view
 from .choosers import LayerBox
 from .form import button, named, rows, text
 from .new_layer import empty_on, take_brush
-from .tally import tally_of
+from .tally import counts, tally_of
 from .touch import touch_of
 
 _MILLISECONDS_OF_REST = 150  # after a stroke, before the slices are counted
@@ -61,6 +61,7 @@ class AnnotateBox(QWidget):
         self._tally = tally_of(viewer)  # volumes in the layers' features
         self._drawn: NDArray[np.bool_] | None = None
         self._highest: int | None = None
+        self._ids: list[int] | None = None
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_MILLISECONDS_OF_REST)
@@ -173,6 +174,14 @@ class AnnotateBox(QWidget):
             self._highest = int(np.asarray(labels.data).max(initial=0))
         return self._highest or 0
 
+    def painted_ids(self) -> list[int]:
+        """List the label ids that are painted; all voxels are counted for it."""
+        labels = self.labels.layer()
+        if self._ids is None and labels is not None:
+            found = counts(np.asarray(labels.data))
+            self._ids = [int(i) for i in np.flatnonzero(found) if i]
+        return self._ids or []
+
     def _counted(self) -> NDArray[np.bool_] | None:
         """Which slices are annotated; counted once per change, as all voxels are."""
         labels = self.labels.layer()
@@ -183,7 +192,7 @@ class AnnotateBox(QWidget):
         return self._drawn
 
     def _forget(self) -> None:
-        self._drawn, self._highest = None, None
+        self._drawn, self._highest, self._ids = None, None, None
 
     def problem(self) -> str:
         """Say why these labels cannot be learned from; empty if they can."""

@@ -196,7 +196,9 @@ class FinetuneWidget(QWidget):
         self.bar.set_ready(
             (UNDECIDED if self.result is not None else "")
             or self.annotation.problem()
-            or self.choice.problem(self.annotation.highest_id())
+            or self.choice.problem(
+                self.annotation.highest_id(), self.annotation.painted_ids
+            )
         )
 
     def _gather(self) -> Steps[FinetuneResult]:
@@ -207,10 +209,9 @@ class FinetuneWidget(QWidget):
             annotated=nouns.annotated_slices(labels, PLANES.index(annotation.plane)),
         )
         self._snapshot, self._labels = annotation.labels, labels
-        epochs = self.epochs.value()
+        epochs, names = self.epochs.value(), self.choice.class_names()
         options = {
             "head": self.choice.head_name(),
-            "class_names": self.choice.class_names(self.annotation.highest_id()),
             "augment": self.augment.isChecked(),
             "minutes": None if epochs else self.preset.currentData(),
             "epochs": epochs or None,
@@ -221,7 +222,10 @@ class FinetuneWidget(QWidget):
             self.choice.model.path(),
             volume_steps(image),
             lambda checkpoint, volume: core.finetune(
-                checkpoint, [(volume, annotation)], **options
+                checkpoint,
+                [(volume, annotation)],
+                class_names=names(annotation.labels),
+                **options,
             ),
         )
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QComboBox, QLineEdit, QVBoxLayout, QWidget
 
@@ -40,7 +43,8 @@ class HeadBox(QWidget):
             QLineEdit(),
             "finetune.classes",
             label="Names of the labels",
-            tip="Of a new head: what label 1, label 2, … are, separated by commas",
+            tip="Of a new head: what label 1, label 2, … are, separated by commas; "
+            "where ids are left out, what each painted label is, in increasing order",
         )
         column = QVBoxLayout(self)
         column.setContentsMargins(0, 0, 0, 0)
@@ -62,40 +66,56 @@ class HeadBox(QWidget):
         model = self.model.info()
         return tuple(model.heads.get(self.head_name(), ())) if model else ()
 
-    def class_names(self, highest: int) -> tuple[str, ...]:
-        """Name labels 1, 2, … of a new head; empty for a head of the model.
+    def class_names(self) -> Callable[[NDArray[Any]], tuple[str, ...]]:
+        """Give a function that names the labels of a new head.
+
+        Returns
+        -------
+        callable
+            Gets the labels, for instance in another thread, and gives names for ids 1,
+            2, …; where ids are left out, one for each that is painted; none for a head
+            of the model.
+        """
+        if self.known_classes():
+            return lambda _: ()
+        typed = [name.strip() for name in self.classes.text().split(",")]
+        typed = [name for name in typed if name]
+        named_ids = nouns.names_of(self._labels) if self._labels is not None else {}
+        painted = {i: n for i, n in named_ids.items() if n != f"label {i}"}
+        head = self.head_name()
+        return lambda labels: _names(labels, typed, painted, head)
+
+    def problem(self, highest: int, ids: Callable[[], Collection[int]]) -> str:
+        """Say why nothing can be taught; empty if something can.
 
         Parameters
         ----------
         highest : int
             The highest label id that is painted.
+        ids : callable
+            Gives all that are painted; called only where that matters.
         """
-        if self.known_classes():
-            return ()
-        typed = [name.strip() for name in self.classes.text().split(",")]
-        typed = [name for name in typed if name]
-        named_ids = nouns.names_of(self._labels) if self._labels is not None else {}
-        painted = {i: n for i, n in named_ids.items() if n != f"label {i}"}
-        highest = max(highest, len(typed))
-        only = self.head_name() if highest == 1 else ""
-        return tuple(
-            typed[i - 1] if i <= len(typed) else painted.get(i, only or f"class {i}")
-            for i in range(1, highest + 1)
-        )
-
-    def problem(self, highest: int) -> str:
-        """Say why nothing can be taught; empty if something can."""
         known = self.known_classes()
         beyond = (
             f"Label {highest} is painted, but head {self.head_name()} knows only 1 to "
             f"{len(known) - 1}. Type a new name under Head."
         )
+        strange = bool(known) and highest >= len(known) and not self._called(known, ids)
         return unready(
             [
                 (self.model.info() is None, self.model.problem or "No model."),
                 (not self.head_name(), "Choose a head or type a new name."),
-                (bool(known) and highest >= len(known), beyond),
+                (strange, beyond),
             ]
+        )
+
+    def _called(
+        self, known: tuple[str, ...], ids: Callable[[], Collection[int]]
+    ) -> bool:
+        """Whether all painted labels have names of a head's classes."""
+        names = nouns.names_of(self._labels) if self._labels is not None else {}
+        return bool(set(names.values()) & set(known[1:])) and all(
+            names.get(i) in known[1:] for i in ids()
         )
 
     def watch(self, labels: Any) -> None:
@@ -129,3 +149,16 @@ class HeadBox(QWidget):
             words = "names, with commas"
         self.classes.setPlaceholderText(words)
         self.changed.emit()
+
+
+def _names(
+    labels: NDArray[Any], typed: Sequence[str], painted: Mapping[int, str], head: str
+) -> tuple[str, ...]:
+    """Name the classes of a new head by what was typed, else by the layer's names."""
+    ids = [int(i) for i in np.unique(labels) if i]
+    if len(typed) >= max(ids, default=0):
+        return tuple(typed)  # of some, perhaps, nothing is painted yet
+    first = dict(enumerate(typed, 1))
+    given = dict(zip(ids, typed, strict=True)) if len(typed) == len(ids) else first
+    only = head if len(ids) == 1 else ""
+    return tuple(given.get(i, painted.get(i, only or f"class {i}")) for i in ids)
