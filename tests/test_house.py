@@ -42,8 +42,8 @@ FLOORS = """
     > gui/drafting, gui/shift_points
     > gui/layers, gui/worker, gui/form, gui/view, gui/drawing, gui/words,
     gui/keys, gui/ledger, gui/heads, gui/scans
-    > gui/nouns > gui/colours, gui/kept, gui/proposals,
-    gui/activity, gui/stepping, gui/touch, gui/fold,
+    > gui/nouns > gui/colours, gui/kept, gui/proposals, gui/origin,
+    gui/activity, gui/stepping, gui/fold > gui/touch,
     gui/preferences, gui/libraries > gui
 4.5 core
 4   core/transfer > core/_race, core/_outcome, core/_state > core/_judged

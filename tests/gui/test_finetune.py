@@ -9,6 +9,7 @@ import pytest
 from qtpy.QtWidgets import QApplication
 
 from napari_hydraseg import core
+from napari_hydraseg.core import drafts
 from napari_hydraseg.core.types import ModelInfo, Segmentation
 from napari_hydraseg.gui import finetune, layers, offer, view, worker
 from napari_hydraseg.gui.finetune import FinetuneWidget
@@ -408,6 +409,87 @@ def test_labels_of_another_size_do_not_cost_the_new_model(
     finished()
     assert form.result is not None
     assert "painted anew" not in control(form, "finetune.verdict").text()
+
+
+@pytest.fixture
+def other(painted, viewer, scan):
+    """Another patient's scan on the same grid, opened after the first was painted."""
+    strange = replace(scan, data=scan.data[:, :, ::-1] * 3, source="patient2.nii.gz")
+    return view.add(viewer, layers.volume_layers(strange))[0]
+
+
+def test_labels_of_one_scan_are_not_taught_with_another(
+    form, painted, opened, other, viewer, control, click, finished, verbs, scan
+):
+    run, labels = control(form, "finetune.run"), form.annotation.labels
+    assert form.annotation.image.layer() == other
+    assert not run.isEnabled()
+    assert "choose s, or press New empty labels" in run.toolTip()
+    form.annotation.image.choose(opened)
+    assert run.isEnabled()
+    click(form, "finetune.run")
+    finished()
+    ((volume, _),) = verbs.asked["cases"]
+    assert volume is scan
+    click(form, "finetune.discard")
+    form.annotation.image.choose(other)
+    click(form, "finetune.new")
+    assert form.annotation.image.layer() == other
+    labels.choose(painted)
+    assert form.annotation.image.layer() == opened
+
+
+def test_a_copy_of_labels_and_a_result_keep_the_scan_that_they_were_made_on(
+    form, painted, opened, other, viewer, click, dock, finished
+):
+    click(form, "finetune.copy")
+    copy = viewer.layers[-1]
+    assert form.annotation.image.layer() == opened
+    segment = dock(SegmentWidget)
+    segment.image.choose(other)
+    click(segment, "segment.run")
+    finished()
+    assert form.annotation.image.layer() == other
+    form.annotation.labels.choose(copy)
+    assert form.annotation.image.layer() == opened
+
+
+def test_labels_of_a_closed_scan_find_it_when_it_is_opened_again(
+    form, viewer, scan, click, control, qtbot
+):
+    filed = replace(scan, sha256="ab" * 32)
+    opened = view.add(viewer, layers.volume_layers(filed))[0]
+    click(form, "finetune.new")
+    viewer.layers[-1].paint((2, 10, 12), 1)
+    form.choice.head.setEditText("cord")
+    viewer.layers.remove(opened)
+    strange = replace(filed, sha256="cd" * 32)
+    view.add(viewer, layers.volume_layers(strange))
+    run = control(form, "finetune.run")
+    qtbot.waitUntil(lambda: "open that one" in run.toolTip())
+    view.add(viewer, layers.volume_layers(replace(filed, names=("again",))))
+    assert run.isEnabled()
+
+
+def test_labels_of_unknown_origin_go_with_any_scan_of_their_grid(
+    form, opened, other, viewer, control, qtbot
+):
+    data = np.ones(opened.data.shape, np.uint8)
+    viewer.add_labels(data, scale=opened.scale, translate=opened.translate)
+    run = control(form, "finetune.run")
+    for scan in (opened, other):
+        form.annotation.image.choose(scan)
+        assert run.isEnabled()
+
+
+def test_a_draft_names_the_scan_that_its_labels_were_made_on(
+    form, painted, other, scan, own_drafts, qtbot
+):
+    painted.paint((3, 10, 12), 1)
+    form.autosave.save()
+    qtbot.waitUntil(lambda: bool(list(own_drafts.glob("*.npz"))))
+    (path,) = own_drafts.glob("*.npz")
+    assert drafts.open_draft(path).scan == drafts.identity(scan)
 
 
 def test_a_second_form_is_told_that_a_job_runs(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,14 +13,14 @@ from qtpy.QtCore import QTimer, Signal
 from qtpy.QtWidgets import QHBoxLayout, QVBoxLayout, QWidget
 
 from napari_hydraseg.core.errors import HydraSegError
-from napari_hydraseg.core.types import PLANES, Segmentation
+from napari_hydraseg.core.types import PLANES
 
-from . import layers, ledger, nouns, proposals, view
+from . import layers, ledger, nouns, origin, proposals, view
 from .choosers import LayerBox
 from .form import button, named, rows, text
 from .new_layer import empty_on, take_brush
 from .tally import counts, tally_of
-from .touch import touch_of
+from .touch import bare, touch_of
 
 _MILLISECONDS_OF_REST = 150  # after a stroke, before the slices are counted
 
@@ -62,12 +64,14 @@ class AnnotateBox(QWidget):
         self._drawn: NDArray[np.bool_] | None = None
         self._highest: int | None = None
         self._ids: list[int] | None = None
+        self._paired: Callable[[], Any] = lambda: None  # labels that have their scan
         self._rest = QTimer(self)
         self._rest.setSingleShot(True)
         self._rest.setInterval(_MILLISECONDS_OF_REST)
         self._rest.timeout.connect(self.changed)
         self._lay_out()
         self.changed.connect(self._count)  # first: the others read what it has counted
+        self.labels.chosen.connect(self._on_labels)
         self.image.chosen.connect(self.changed)
         self.labels.chosen.connect(self.changed)
         self.strip.picked.connect(self.go_to)
@@ -117,7 +121,13 @@ class AnnotateBox(QWidget):
         image = self.image.layer()
         if image is None:
             return
-        self._add(empty_on(image), f"my labels · {image.name}", image)
+        made = layers.labels_layer(
+            empty_on(image),
+            name=f"my labels · {image.name}",
+            geometry=nouns.geometry_of(image),
+        )
+        origin.remember(made[1]["metadata"], image)
+        self._add(made)
 
     def copy_labels(self) -> None:
         """Make an editable copy of the chosen labels; the original is hidden."""
@@ -125,7 +135,13 @@ class AnnotateBox(QWidget):
         if source is None:
             return
         noun = nouns.segmentation_of(source)
-        self._add(noun, f"corrected · {source.name}", source)
+        made = layers.labels_layer(
+            noun,
+            name=f"corrected · {source.name}",
+            geometry=nouns.geometry_of(source),
+        )
+        origin.carry(source, made[1]["metadata"])
+        self._add(made)
         proposals.carry(source, self.labels.layer())
         source.visible = False
         self.changed.emit()  # what is carried over is not the user's
@@ -201,6 +217,9 @@ class AnnotateBox(QWidget):
             return "Open a scan first (step 1)."
         if labels is None:
             return "Make labels first: press New empty labels and paint some slices."
+        strange = origin.stranger(labels, image, self.viewer.layers)
+        if strange:
+            return strange
         if not self.annotated():
             return "Paint at least one slice, or mark one as finished."
         if self.highest_id() == 0:
@@ -211,13 +230,27 @@ class AnnotateBox(QWidget):
             return str(error)
         return ""
 
-    def _add(self, noun: Segmentation, name: str, like: Any) -> None:
-        made = layers.labels_layer(noun, name=name, geometry=nouns.geometry_of(like))
+    def scan_under(self, labels: Any) -> Any:
+        """Give the scan that labels belong to, as far as is known; None: not here."""
+        return origin.scan_under(labels, self.image.layer(), self.viewer.layers)
+
+    def _on_labels(self) -> None:
+        """Choose the scan that newly chosen labels were made on, if it is known."""
+        labels = self.labels.layer()
+        if labels is None or bare(labels) is self._paired():
+            return
+        self._paired = ref(bare(labels))
+        scan = self.scan_under(labels)
+        if scan is not None:
+            self.image.choose(scan)
+
+    def _add(self, made: layers.LayerData) -> None:
         layer = view.add(self.viewer, [made])[0]
         take_brush(self.viewer, layer)
         self.labels.choose(layer)
-        if not view.shows(self.viewer, noun.plane):
-            view.face(self.viewer, noun.plane)
+        plane = made[1]["metadata"]["hydraseg"]["segmentation"].plane
+        if not view.shows(self.viewer, plane):
+            view.face(self.viewer, plane)
 
     def _on_touch(self, layer: Any) -> None:
         """Count again when the chosen layer was changed."""

@@ -134,7 +134,7 @@ class Autosave(QObject):
             self._on_touch(layer)
 
     def _mark(self, layer: Any) -> None:
-        self.keeper.mark(layer, self._annotation.image.layer())
+        self.keeper.mark(layer, self._annotation.scan_under(layer))
 
     def _on_quit(self) -> None:
         self.keeper.save_last()
@@ -200,7 +200,7 @@ class Recovery(QFrame):
                 self._autosave.told.emit(str(error))
                 continue
             self._annotation.labels.choose(layer)
-            self._autosave.keeper.mark(layer, self._annotation.image.layer())
+            self._autosave.keeper.mark(layer, self._annotation.scan_under(layer))
         self._autosave.save()  # from now on they are this session's
         self.found = left
         self._show()

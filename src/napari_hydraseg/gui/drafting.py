@@ -13,7 +13,7 @@ from napari_hydraseg.core.drafts import Draft
 from napari_hydraseg.core.errors import HydraSegError
 from napari_hydraseg.core.types import PLANES, Volume
 
-from . import kept, layers, nouns, proposals, view
+from . import kept, layers, nouns, origin, proposals, view
 
 
 def snapshot(layer: Any, image: Any = None) -> Draft | None:
@@ -91,6 +91,8 @@ def restore(viewer: Any, draft: Draft, path: Path) -> Any:
         "aside": set(draft.aside),
         "draft": path.name,
     }
+    if image is not None:
+        origin.remember(made[1]["metadata"], image)
     return view.add(viewer, [made])[0]
 
 

@@ -11,7 +11,7 @@ from napari.utils.notifications import show_info
 
 from napari_hydraseg.core.types import Segmentation
 
-from . import layers, nouns, view
+from . import layers, nouns, origin, view
 
 
 def empty_on(image: Any) -> Segmentation:
@@ -72,4 +72,5 @@ def new_labels(viewer: napari.viewer.Viewer) -> None:
         name=f"my labels · {image.name}",
         geometry=nouns.geometry_of(image),
     )
+    origin.remember(made[1]["metadata"], image)
     take_brush(viewer, view.add(viewer, [made])[0])

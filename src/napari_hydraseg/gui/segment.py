@@ -14,7 +14,7 @@ from qtpy.QtWidgets import QFileDialog, QWidget
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Steps
 
-from . import kept, layers, nouns, view
+from . import kept, layers, nouns, origin, view
 from .badge import Badge, pace_of, probe_of
 from .choosers import LayerBox, ModalityBox, ModelBox
 from .colours import napari_colour
@@ -266,6 +266,7 @@ class SegmentWidget(QWidget):
             if layer.name.split(" [")[0] == name:
                 layer.visible = False
         made[1]["name"] = name
+        origin.remember(made[1]["metadata"], self._asked)
         return view.add(self.viewer, [made])[0]
 
     def _save(self) -> None:
