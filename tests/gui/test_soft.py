@@ -10,6 +10,7 @@ from qtpy.QtCore import Qt
 
 from napari_hydraseg import core
 from napari_hydraseg.gui import layers, nouns, view
+from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.segment import SegmentWidget
 
 
@@ -98,6 +99,28 @@ def test_the_slider_draws_the_mask_anew_and_undo_brings_it_back(
     table = control(form, "segment.table")
     qtbot.waitUntil(lambda: table.item(0, 1).text() == volume)
     assert float(volume) == pytest.approx(found.features["volume_ml"][0], abs=0.005)
+
+
+def test_slices_that_the_user_vouches_for_stay_when_the_threshold_moves(
+    form, found, viewer, qtbot, finished, control, dock
+):
+    teach = dock(FinetuneWidget)
+    teach.annotation.labels.choose(found)
+    found.paint((3, 1, 1), 1)
+    viewer.dims.set_current_step(0, 5)
+    teach.annotation.toggle_done()
+    before = found.data.copy()
+    share = viewer.layers["probability · cord · s"].data
+    control(form, "segment.threshold").setValue(0.25)
+    status = control(form, "segment.soft_status")
+    qtbot.waitUntil(lambda: "2 annotated slices stay" in status.text())
+    finished()
+    np.testing.assert_array_equal(found.data[[3, 5]], before[[3, 5]])
+    rest = [0, 1, 2, 4]
+    np.testing.assert_array_equal(found.data[rest] > 0, share[rest] > 0.25)
+    assert np.flatnonzero(nouns.annotated_slices(found, 0)).tolist() == [3, 5]
+    voxels = np.count_nonzero(found.data)
+    qtbot.waitUntil(lambda: found.features["voxels"][0] == voxels)
 
 
 def test_a_slider_that_moves_on_is_followed_to_its_end(

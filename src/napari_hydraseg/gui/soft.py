@@ -82,7 +82,8 @@ class SoftBox(QWidget):
             "segment.threshold",
             label="Threshold",
             tip="Probability, 0 to 1, above which a voxel belongs to a structure: "
-            "lower finds more. The mask is drawn anew; Ctrl+Z takes it back",
+            "lower finds more. The mask is drawn anew, but for annotated slices; "
+            "Ctrl+Z takes it back",
         )
         self.slider.setRange(0, 1)
         self.slider.setDecimals(2)
@@ -189,8 +190,14 @@ class SoftBox(QWidget):
         value = float(self.slider.value())
         try:
             ensure_amendable(layer)
-            before = nouns.segmentation_of(layer)
-            verb = core.redraw(soft.noun, threshold=value, largest=soft.largest)
+            before, axis = nouns.segmentation_of(layer), PLANES.index(soft.noun.plane)
+            mine = nouns.annotated_slices(layer, axis)
+            verb = _sparing(
+                core.redraw(soft.noun, threshold=value, largest=soft.largest),
+                before,
+                mine,
+                axis,
+            )
             self._job = worker.start(
                 change_steps(before, verb, known_mm=in_mm(layer)),
                 title="Drawing the mask anew",
@@ -199,17 +206,18 @@ class SoftBox(QWidget):
             self.status.setText(str(error))
             return
         self._kept[layer] = replace(soft, threshold=value)
-        self._job.returned.connect(lambda change: self._show(layer, change))
+        spared = int(mine.sum())
+        self._job.returned.connect(lambda change: self._show(layer, change, spared))
         self._job.failed.connect(lambda error: self.status.setText(str(error)))
         self._job.ended.connect(self._on_end)
         self.destroyed.connect(self._job.cancel)
 
-    def _show(self, layer: Any, change: Change) -> None:
+    def _show(self, layer: Any, change: Change, spared: int) -> None:
         amendment = Amendment(layer, change, axis=PLANES.index(change.found.plane))
-        amendment.ended.connect(lambda _: self._tell(change))
+        amendment.ended.connect(lambda _: self._tell(change, spared))
         amendment.start()
 
-    def _tell(self, change: Change) -> None:
+    def _tell(self, change: Change, spared: int) -> None:
         """Bring the table of volumes up to date."""
         if not isalive(self):
             return
@@ -221,7 +229,8 @@ class SoftBox(QWidget):
             if volume is not None and ml is not None:
                 volume.setText(f"{ml:.2f}" if ml == ml else "unknown")
         threshold = change.found.made_by["threshold"]
-        self.status.setText(f"Drawn at {threshold:.2f}. Ctrl+Z takes it back.")
+        stay = f" {spared} annotated slices stay as you left them." if spared else ""
+        self.status.setText(f"Drawn at {threshold:.2f}.{stay} Ctrl+Z takes it back.")
 
     def _on_end(self) -> None:
         self._job = None
@@ -230,3 +239,33 @@ class SoftBox(QWidget):
         soft = self._kept.get(self.labels.layer())
         if soft is not None and abs(soft.threshold - self.slider.value()) > 1e-6:
             self._rest.start()
+
+
+def _sparing(
+    verb: Steps[Segmentation],
+    before: Segmentation,
+    mine: NDArray[np.bool_],
+    axis: int,
+) -> Steps[Segmentation]:
+    """Let the user's slices of a mask stay what they were.
+
+    Parameters
+    ----------
+    verb : Steps
+        Makes the new mask.
+    before : Segmentation
+        The old one.
+    mine : ndarray of bool, shape (slices,)
+        Which slices are the user's.
+    axis : int
+        Voxel axis along which they are counted.
+    """
+    found = yield from verb
+    if not mine.any():
+        return found
+    yield Progress(1, 1, "sparing your slices")
+    here = (slice(None),) * axis + (mine,)
+    kind = np.promote_types(found.labels.dtype, before.labels.dtype)
+    labels = found.labels.astype(kind)
+    labels[here] = before.labels[here]
+    return replace(found, labels=labels)
