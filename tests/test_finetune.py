@@ -198,6 +198,19 @@ def test_a_trained_encoder_keeps_only_the_new_head(
     assert same is frozen
 
 
+def test_a_head_that_starts_anew_must_beat_what_it_was(learned):
+    volume, truth = disc()
+    marks = annotated(truth, (0, 1, 2, 4, 5, 7))
+    found = finish(
+        finetune(
+            learned.checkpoint, [(volume, marks)], head="disc", epochs=1, mode="scratch"
+        )
+    )
+    assert found.before["dice"] == pytest.approx(learned.after["dice"], abs=0.01)
+    assert not found.accepted
+    assert found.checkpoint is learned.checkpoint
+
+
 def test_levels_above_the_depth_stay_frozen(tiny_checkpoint):
     volume, truth = disc(slices=4)
     steps = finetune(tiny_checkpoint, [(volume, truth)], head="disc", epochs=1, depth=3)

@@ -9,15 +9,16 @@ decoder is trained on them.
 import os
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from . import _candidate, _donors, _saved, _source
+from . import _candidate, _donors, _saved, _source, networks
 from ._begin import make_job
 from ._exam import Counts, Exam, score
-from ._job import Mode
+from ._job import Job, Mode
 from ._teach import RATE, TRIAL_SHARE, Clock, Run, teach
 from .errors import SaveError
 from .io.atomic import ensure_writable
@@ -204,7 +205,7 @@ def _train(book: _Book, init: str) -> Steps[tuple[Counts, dict[str, str]]]:
         seconds = TRIAL_SHARE * run.clock.budget
         donor, reason = yield from _donors.start(run.job, init, seconds=seconds)
         began = time.monotonic()
-        before, _ = yield from run.exam.sit()
+        before, _ = yield from _old(run.job, run.exam).sit()
         run.clock.look = time.monotonic() - began
         run.baseline(before)
         yield from run.fill()
@@ -215,6 +216,13 @@ def _train(book: _Book, init: str) -> Steps[tuple[Counts, dict[str, str]]]:
     book.begun = {"before": torch.from_numpy(before), "story": story}
     yield from teach(run, book.write)
     return before, story
+
+
+def _old(job: Job, exam: Exam) -> Exam:
+    """Give the exam of what there is before: a head that starts anew had one."""
+    if job.mode != "scratch" or job.head not in job.checkpoint.spec.heads:
+        return exam
+    return Exam(replace(job, net=networks.network(job.checkpoint).to(job.device)))
 
 
 def _insist(steps: Steps[T]) -> Steps[T]:
