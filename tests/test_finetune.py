@@ -6,6 +6,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from balls import ball, model
 from napari_hydraseg.core import (
     Segmentation,
     Volume,
@@ -16,7 +17,7 @@ from napari_hydraseg.core import (
 )
 from napari_hydraseg.core._classes import classes_of
 from napari_hydraseg.core._heads import spacing_for
-from napari_hydraseg.core._holdout import dice_of, interval, split
+from napari_hydraseg.core._holdout import dice_of, identity, interval, split
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.errors import (
     AnnotationError,
@@ -364,9 +365,14 @@ def test_small_structures_are_seen_larger():
     assert spacing_for([(volume, tiny)]) == 0.5  # never more than twice
 
 
+def shown(slices):
+    """Let one class be painted on them."""
+    return [{1: some} for some in slices]
+
+
 def test_one_scan_of_several_is_held_out_whole():
     slices = [[1, 2, 3], [4, 5], [6]]
-    found = split(["x", "y", "z"], slices, slices, ledger={}, wanted=True)
+    found = split(["x", "y", "z"], slices, shown(slices), ledger={}, wanted=True)
     assert found.kind == "scan"
     assert sum(map(bool, found.held)) == 1
     for kept, held, every in zip(found.train, found.held, slices, strict=True):
@@ -376,7 +382,7 @@ def test_one_scan_of_several_is_held_out_whole():
 
 def test_neighbours_of_a_held_out_slab_are_left_out():
     every = list(range(20))
-    found = split(["x"], [every], [every], ledger={}, wanted=True)
+    found = split(["x"], [every], shown([every]), ledger={}, wanted=True)
     (held,), (kept,) = found.held, found.train
     assert held == list(range(held[0], held[0] + 4))
     assert all(abs(k - h) > 1 for k in kept for h in held)
@@ -384,36 +390,65 @@ def test_neighbours_of_a_held_out_slab_are_left_out():
 
 def test_the_ledger_wins_over_the_choice():
     every = list(range(10))
-    found = split(["x"], [every], [every], ledger={"x": [3, 4]}, wanted=True)
+    found = split(["x"], [every], shown([every]), ledger={"x": [3, 4]}, wanted=True)
     assert found.held == [[3, 4]]
     assert not {3, 4} & set(found.train[0])
 
 
 def test_a_scan_with_slices_on_both_sides_keeps_a_gap_and_is_no_scan_apart():
     every = list(range(10))
-    found = split(
-        [("x",), ("y",)], [every] * 2, [every] * 2, ledger={"y": [3, 4]}, wanted=True
-    )
+    both = [every] * 2
+    names = [("x",), ("y",)]
+    found = split(names, both, shown(both), ledger={"y": [3, 4]}, wanted=True)
     assert found.kind == "slab"
     assert found.held == [[], [3, 4]]
     assert found.train == [every, [0, 1, 6, 7, 8, 9]]
-    apart = split(
-        [("x",), ("y",)], [every, [3, 4]], [every, [3, 4]],
-        ledger={"y": [3, 4]}, wanted=True,
-    )  # fmt: skip
+    few = [every, [3, 4]]
+    apart = split(names, few, shown(few), ledger={"y": [3, 4]}, wanted=True)
     assert (apart.kind, apart.train) == ("scan", [every, []])
+
+
+@pytest.mark.parametrize("scan", [f"scan {i}" for i in range(8)])
+def test_what_is_held_out_leaves_something_of_each_class(scan):
+    every = list(range(20))
+    painted = [{1: every[4:12], 2: [6, 7]}]
+    found = split([(scan,)], [every], painted, ledger={}, wanted=True)
+    assert found.held[0]
+    assert not found.lost
+    assert {6, 7} & set(found.train[0])
+    two = [every, every]
+    painted = [{1: every}, {1: every, 2: [6, 7]}]
+    found = split([(scan,), ("other",)], two, painted, ledger={}, wanted=True)
+    assert found.held == [every, []]
+
+
+def test_a_class_of_which_nothing_is_left_is_named():
+    every = list(range(20))
+    painted = [{1: every[4:12], 2: [6, 7]}]
+    ledger = {"x": [5, 6]}
+    found = split([("x",)], [every], painted, ledger=ledger, wanted=True)
+    assert found.lost == (2,)
+    card = dict(model().card)
+    volume, truth = ball(classes=2)
+    labels = np.where(truth.labels == 2, 1, truth.labels)
+    labels[4, 8:10, 8:10] = 2
+    two = replace(truth, labels=labels, names={1: "organ", 2: "tumour"})
+    card["held_out"] = {identity(volume): [4]}
+    parent = replace(model(), card=card)
+    steps = finetune(parent, [(volume, two)], head="ball", epochs=1, init="random")
+    assert any("Not learned: tumour" in text for text in finish(steps).warnings)
 
 
 def test_one_scan_in_two_cases_is_one_scan():
     parts = [list(range(0, 20, 2)), list(range(20))]
-    found = split([("x",), ("x",)], parts, parts, ledger={}, wanted=True)
+    found = split([("x",), ("x",)], parts, shown(parts), ledger={}, wanted=True)
     held = {i for slices in found.held for i in slices}
     assert found.kind == "slab"
     assert found.held == [sorted(held & set(part)) for part in parts]
     assert all(abs(k - h) > 1 for kept in found.train for k in kept for h in held)
     parts *= 2
     names = [("x",), ("y",), ("x", "z"), ("w", "y")]
-    found = split(names, parts, parts, ledger={}, wanted=True)
+    found = split(names, parts, shown(parts), ledger={}, wanted=True)
     assert found.kind == "scan"
     assert [bool(slices) for slices in found.held] in ([1, 0, 1, 0], [0, 1, 0, 1])
 

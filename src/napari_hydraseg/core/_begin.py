@@ -126,17 +126,23 @@ def _split(
     *,
     hold_out: bool,
 ) -> _holdout.Split:
-    known = [truth != IGNORE for truth in truths]
-    painted = [
-        (truth > 0) & vouched for truth, vouched in zip(truths, known, strict=True)
-    ]
+    shown = [_shown(truth) for truth in truths]
     return _holdout.split(
         [_holdout.identities(volume) for volume, _ in pairs],
-        [np.flatnonzero(part.any((1, 2))).tolist() for part in known],
-        [np.flatnonzero(part.any((1, 2))).tolist() for part in painted],
+        [sorted(set().union(*part.values())) for part in shown],
+        [{k: v for k, v in part.items() if k} for part in shown],
         ledger=checkpoint.card.get("held_out", {}),
         wanted=hold_out,
     )
+
+
+def _shown(truth: NDArray[np.uint8]) -> dict[int, list[int]]:
+    """List the slices that show each class, background included."""
+    found: dict[int, list[int]] = {}
+    for index, labels in enumerate(truth):
+        for cls in np.flatnonzero(np.bincount(labels.ravel())[:IGNORE]):
+            found.setdefault(int(cls), []).append(index)
+    return found
 
 
 def _freeze(net: MultiHead, head: str, count: int) -> bool:

@@ -116,6 +116,12 @@ def _warnings(job: Job, accepted: bool) -> tuple[str, ...]:
             "Optimistic: the held-out slices belong to the scan that was learned from; "
             "expect less on other scans."
         )
+    if job.split.lost:
+        lost = ", ".join(job.spec.heads[job.head][cls] for cls in job.split.lost)
+        said.append(
+            f"Not learned: {lost}. Slices that show it were held out, or lie next to "
+            "those that were: annotate it on more."
+        )
     if not accepted:
         said.append("Not better on the held-out slices: the old model stays.")
     return tuple(said)

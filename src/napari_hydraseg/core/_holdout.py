@@ -14,6 +14,9 @@ SHARE = 0.2  # of the annotated slices of a lone scan, at least one
 Slices: TypeAlias = dict[str, list[int]]
 """Of each scan."""
 
+Shown: TypeAlias = Mapping[int, Sequence[int]]
+"""Class -> slices that show it."""
+
 
 @dataclass(frozen=True)
 class Split:
@@ -25,11 +28,14 @@ class Split:
         Slice indices, one list for each case.
     kind : {"scan", "slab", "none"}
         Whole scans, or slices of scans that are learned from, or nothing was held out.
+    lost : tuple of int
+        Classes of which no slice is left to learn from.
     """
 
     train: list[list[int]]
     held: list[list[int]]
     kind: Literal["scan", "slab", "none"]
+    lost: tuple[int, ...] = ()
 
 
 def identity(volume: Volume) -> str:
@@ -56,23 +62,25 @@ def identities(volume: Volume) -> tuple[str, ...]:
 def split(
     scans: Sequence[Sequence[str]],
     annotated: Sequence[Sequence[int]],
-    painted: Sequence[Sequence[int]],
+    painted: Sequence[Shown],
     *,
     ledger: Mapping[str, Sequence[int]],
     wanted: bool,
 ) -> Split:
     """Hold out one scan of several, or a slab of neighbouring slices of a lone one.
 
-    The choice hangs on a hash of the scans alone. Slices that an earlier round held
-    out (`ledger`) are held out again, and never learned from. What is given of one
-    scan in several cases is one scan.
+    The choice hangs on a hash of the scans alone, as long as no class is lost by it.
+    Slices that an earlier round held out (`ledger`) are held out again, and never
+    learned from. What is given of one scan in several cases is one scan.
 
     Parameters
     ----------
     scans : sequence of sequence of str
         `identities` of each.
-    annotated, painted : sequence of sequence of int
-        Slices that are vouched for, and those of them that show something.
+    annotated : sequence of sequence of int
+        Slices that are vouched for.
+    painted : sequence of mapping of int to sequence of int
+        Class -> those of them that show it.
     ledger : mapping of str to sequence of int
         Identity -> slices held out before.
     wanted : bool
@@ -85,14 +93,21 @@ def split(
     """
     names = _names(scans)
     known = _together(names, annotated)
-    shown = _together(names, painted)
+    classes = sorted({cls for part in painted for cls in part})
+    shown = {
+        cls: _together(names, [part.get(cls, ()) for part in painted])
+        for cls in classes
+    }
     before: dict[str, set[int]] = {name: set() for name in known}
     for name, some in zip(names, scans, strict=True):
         before[name].update(*(ledger.get(one, ()) for one in some))
     held = {name: sorted(before[name] & set(known[name])) for name in known}
     if not any(held.values()) and wanted:
-        held = _scan(known, shown) if len(known) > 1 else _slab(known, shown)
-    left = {name: _without(slices, held[name]) for name, slices in known.items()}
+        every = [[i for where in part.values() for i in where] for part in painted]
+        ways = (_scans if len(known) > 1 else _slabs)(known, _together(names, every))
+        ways.sort(key=lambda way: len(_lost(shown, _left(known, way))))
+        held = ways[0] if ways else held
+    left = _left(known, held)
     kind: Literal["scan", "slab", "none"] = "scan" if any(held.values()) else "none"
     if any(held[name] and left[name] for name in known):
         kind = "slab"
@@ -103,7 +118,7 @@ def split(
         ]
         for part in (left, held)
     )
-    return Split(train, out, kind)
+    return Split(train, out, kind, lost=_lost(shown, left))
 
 
 def _names(scans: Sequence[Sequence[str]]) -> list[str]:
@@ -123,30 +138,44 @@ def _together(names: Sequence[str], slices: Sequence[Sequence[int]]) -> Slices:
     return found
 
 
-def _scan(known: Slices, shown: Slices) -> Slices:
-    able = [name for name in known if shown[name]]
-    chosen = min(able, key=lambda name: _rank(name, 0)) if len(able) > 1 else None
-    return {name: known[name] if name == chosen else [] for name in known}
+def _scans(known: Slices, painted: Slices) -> list[Slices]:
+    """List what may be held out of several scans, by chance."""
+    able = sorted((n for n in known if painted[n]), key=lambda n: _rank(n, 0))
+    nothing: Slices = {name: [] for name in known}
+    return [nothing | {name: known[name]} for name in able if len(able) > 1]
 
 
-def _slab(known: Slices, shown: Slices) -> Slices:
+def _slabs(known: Slices, painted: Slices) -> list[Slices]:
+    """List what may be held out of a lone scan, by chance."""
     ((scan, slices),) = known.items()
-    painted = set(shown[scan])
-    count = max(1, round(SHARE * len(slices)))
+    shown, count = set(painted[scan]), max(1, round(SHARE * len(slices)))
     windows = [
         slices[i : i + count]
         for i in range(len(slices) - count + 1)
-        if painted & set(slices[i : i + count])
-        and painted - set(slices[i : i + count])  # something painted must be left
+        if shown & set(slices[i : i + count])
+        and shown - set(slices[i : i + count])  # something painted must be left
     ]
-    return {scan: min(windows, key=lambda w: _rank(scan, w[0]), default=[])}
+    return [{scan: w} for w in sorted(windows, key=lambda w: _rank(scan, w[0]))]
 
 
-def _without(slices: Sequence[int], held: Sequence[int]) -> list[int]:
+def _left(known: Slices, held: Slices) -> Slices:
     """Leave out held slices, and direct neighbours where enough others are left."""
-    left = [s for s in slices if s not in set(held)]
-    apart = [s for s in left if all(abs(s - h) > 1 for h in held)]
-    return apart if len(apart) >= max(2, len(left) // 2) else left
+    found: Slices = {}
+    for name, slices in known.items():
+        out = set(held[name])
+        left = [s for s in slices if s not in out]
+        apart = [s for s in left if not {s - 1, s + 1} & out]
+        found[name] = apart if len(apart) >= max(2, len(left) // 2) else left
+    return found
+
+
+def _lost(shown: Mapping[int, Slices], left: Slices) -> tuple[int, ...]:
+    """Classes that none of the slices shows."""
+    return tuple(
+        cls
+        for cls, where in shown.items()
+        if all(set(where[name]).isdisjoint(left[name]) for name in left)
+    )
 
 
 def _rank(scan: str, place: int) -> str:
