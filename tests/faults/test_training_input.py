@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from balls import ball, model
-from napari_hydraseg.core import finetune, finish
+from napari_hydraseg.core import finetune, finish, grid, training
+from napari_hydraseg.core._few import pairs_of
 from napari_hydraseg.core.errors import (
     EmptyAnnotation,
     GeometryMismatchError,
@@ -58,6 +59,29 @@ def test_f67_labels_of_another_shape_are_refused_with_both_shapes():
     volume, truth = ball()
     with pytest.raises(LabelShape, match=r"7, 16, 16.*8, 16, 16"):
         begun(volume, replace(truth, labels=truth.labels[1:]))
+
+
+def test_f67_marks_that_fit_no_slices_are_refused_with_both_numbers():
+    volume, truth = ball()
+    with pytest.raises(LabelShape, match=r"axial slice \(8\).*; 5 came"):
+        begun(volume, replace(truth, annotated=np.ones(5, bool)))
+
+
+@pytest.mark.parametrize("shape", [(8, 16, 16), (16, 16, 16)])
+def test_marks_count_in_their_own_plane(shape):
+    volume, truth = ball(shape=shape)
+    volume = replace(volume, plane="sagittal")
+    marks = np.arange(shape[0]) == shape[0] // 2
+    marked = replace(truth, annotated=marks, plane="axial")
+    wanted = np.broadcast_to(marks[:, None, None], shape)
+    found = training.vouched(marked, volume)
+    np.testing.assert_array_equal(grid.from_slices(found, "sagittal"), wanted)
+    ((_, narrowed),) = pairs_of([(volume, marked)], [(0, 7), (0, 8)])
+    np.testing.assert_array_equal(
+        grid.from_slices(training.vouched(narrowed, volume), "sagittal"),
+        wanted & np.isin(np.arange(16), (7, 8)),
+    )
+    begun(volume, marked)
 
 
 def test_f68_labels_elsewhere_are_refused_in_millimetres():

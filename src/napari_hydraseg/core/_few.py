@@ -132,8 +132,8 @@ def _narrowed(
     """Keep the marked slices; what lies on others must not be known to any arm."""
     voxels = training.vouched(segmentation, volume) & marks[:, None, None]
     labels = np.where(voxels, grid.to_slices(segmentation.labels, volume.plane), 0)
-    before = segmentation.annotated
-    scribbled = before is not None and before.ndim == 3
+    before, across = segmentation.annotated, segmentation.plane != volume.plane
+    scribbled = before is not None and (before.ndim == 3 or across)
     return replace(
         segmentation,
         labels=grid.from_slices(labels, volume.plane),

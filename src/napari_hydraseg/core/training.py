@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from . import augment, grid
+from ._matching import vouched_voxels
 from .losses import IGNORE
 from .types import ModelSpec, Segmentation, Volume
 
@@ -168,14 +169,16 @@ def vouched(segmentation: Segmentation, volume: Volume) -> NDArray[np.bool_]:
     -------
     ndarray of bool, shape (slice, row, column)
         All True where `segmentation.annotated` is None.
+
+    Raises
+    ------
+    LabelShape
+        ``segmentation.annotated`` fits neither the slices of its plane nor the voxels.
     """
-    shape = grid.to_slices(segmentation.labels, volume.plane).shape
-    annotated = segmentation.annotated
-    if annotated is None:
-        return np.ones(shape, bool)
-    if annotated.ndim == 3:
-        return grid.to_slices(annotated, volume.plane)
-    return np.broadcast_to(annotated[:, None, None], shape)
+    voxels = vouched_voxels(segmentation)
+    if voxels is None:
+        voxels = np.ones(segmentation.labels.shape, bool)
+    return grid.to_slices(voxels, volume.plane)
 
 
 def draw(
