@@ -330,6 +330,16 @@ def test_scribbles_are_enough():
         ("lungs", ("lung_L", "lung_R"), False),
         ("small", ("bright", "fleet"), True),
         ("colour", ("red", "blue"), True),
+        ("LeftLung", ("lung",), False),
+        ("leftlung", ("lung",), False),
+        ("lung", ("upperlungright", "rest"), False),
+        ("kidneyLeft", ("kidney",), False),
+        ("LKidney", ("kidney",), False),
+        ("kidneyR", ("kidney",), False),
+        ("Lt lung", ("lung",), False),
+        ("ctx-lh", ("cortex",), False),
+        ("cleft", ("upright", "brightSpot"), True),
+        ("MRImage", ("CTLung", "FLAIR"), True),
     ],
 )
 def test_names_that_know_sides_are_not_flipped(head, names, flipped):

@@ -23,7 +23,12 @@ CACHED = 160  # changed slices whose features are kept
 FEWEST = 40  # of them, or two of each slice, whatever the clock says
 LOOKS = 8  # slices or blocks that donors are judged by
 GAIN = 0.3  # log of the strongest bias field of an MR scan
-SIDES = re.compile(r"(?i)(?<![a-z])(left|right|[lr][va]?|sinist\w*|dext\w*)(?![a-z])")
+SIDES = re.compile(
+    r"(?i)(?<![a-z])(?:([lr][vath]?|sinist\w*|dext\w*)(?![a-z])"
+    # also within a word, as in "leftlung", but for words that only sound so
+    r"|(?!cleft|(?:b|f|w|a|al|up|out)right)[a-z]*(left|right))"
+)
+HUMPS = re.compile(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])")  # "LKidney"
 
 
 def recipe_of(job: Job, *, augment: bool) -> Recipe:
@@ -35,7 +40,7 @@ def recipe_of(job: Job, *, augment: bool) -> Recipe:
     if not augment:
         return NONE
     names = [job.head, *job.spec.heads[job.head]]
-    sided = any(SIDES.search(name) for name in names)
+    sided = any(SIDES.search(HUMPS.sub(" ", name)) for name in names)
     sagittal = any(volume.plane == "sagittal" for volume, _ in job.pairs)
     coils = all(volume.modality == "MR" for volume, _ in job.pairs)
     return replace(
