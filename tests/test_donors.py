@@ -9,11 +9,12 @@ import torch
 from torch import nn
 
 from balls import ball, model
-from napari_hydraseg.core import _donors, finish
+from napari_hydraseg.core import _donors, _heads, build, finish
 from napari_hydraseg.core._begin import make_job
 from napari_hydraseg.core._donors import Rank, dice, start, trial
 from napari_hydraseg.core.errors import UnknownModel
 from napari_hydraseg.core.losses import IGNORE
+from napari_hydraseg.core.networks import weights_of
 
 
 def shown(count=2):
@@ -63,10 +64,10 @@ def test_what_nobody_vouches_for_says_nothing_of_a_donor():
     assert dice(sees, [(features, truth)], 2) < 0.7
 
 
-def job(**options):
+def job(parent=None, **options):
     return make_job(
-        model(), [ball()], head="ball", class_names=(), mode="frozen", depth=None,
-        hold_out=True, seed=0, device="cpu", **options,
+        parent or model(), [ball()], head="ball", class_names=(), mode="frozen",
+        depth=None, hold_out=True, seed=0, device="cpu", **options,
     )  # fmt: skip
 
 
@@ -100,6 +101,51 @@ def test_every_head_is_ranked_beside_the_new_one_and_nothing_changes():
     assert all(0 <= rank.tried <= 1 for rank in ranks.values())
     for name, value in work.net.state_dict().items():
         assert torch.equal(value, before[name])
+
+
+def test_heads_with_dropout_are_ranked_by_the_same_chance_each_time():
+    work = job(model("quicknat", width=4, levels=2))
+    torch.manual_seed(1)
+    state = torch.get_rng_state()
+    one = finish(_donors.rank(work, ["blob"]))
+    assert torch.equal(torch.get_rng_state(), state)
+    torch.manual_seed(2)
+    assert finish(_donors.rank(work, ["blob"])) == one
+
+
+def test_a_start_is_judged_without_dropout():
+    decoder = Head(1.0, -0.5)
+    decoder.classify = nn.Sequential(decoder.classify, nn.Dropout(0.9))
+    decoder.train()
+    assert trial(decoder, shown(), 2) > 0.95
+
+
+@pytest.mark.parametrize("norm", [False, True])
+def test_a_head_that_narrows_lends_its_hidden_channels_whole(norm):
+    work = job(model("unet2d", width=2, narrow=True, norm=norm))
+    fresh = copy.deepcopy(work.net.heads["ball"].state_dict())
+    _heads.adopt(work.net, "ball", "blob", work.spec)
+    ours, theirs = (work.net.heads[h].state_dict() for h in ("ball", "blob"))
+    for name in ours:
+        if name.startswith("classify.conv2"):  # "background" agrees, "ball" does not
+            assert torch.equal(ours[name][0], theirs[name][0])
+            assert torch.equal(ours[name][1], fresh[name][1])
+        else:
+            assert torch.equal(ours[name], theirs[name])
+
+
+def test_classes_agree_by_name_where_the_background_has_no_row():
+    names = {"blob": ("background", "front", "ball")}
+    parent = model("dilated", width=2)
+    spec = replace(parent.spec, heads=names)
+    parent = replace(parent, spec=spec, weights=weights_of(build(spec, seed=0)))
+    work = job(parent)
+    fresh = copy.deepcopy(work.net.heads["ball"].state_dict())
+    _heads.adopt(work.net, "ball", "blob", work.spec)
+    ours, theirs = (work.net.heads[h].state_dict() for h in ("ball", "blob"))
+    assert ours["classify.weight"].shape[0] == 1
+    assert torch.equal(ours["classify.weight"][0], theirs["classify.weight"][1])
+    assert not torch.equal(fresh["classify.weight"], ours["classify.weight"])
 
 
 def test_a_slow_machine_tries_the_most_promising_donors_alone():

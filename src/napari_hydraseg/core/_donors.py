@@ -204,6 +204,17 @@ def trial(decoder: nn.Module, lessons: Sequence[Example], classes: int) -> float
         Of what is painted, background included.
     """
     tried = copy.deepcopy(decoder).train()
+    with torch.random.fork_rng(devices=[]):  # dropout draws from the global state
+        torch.default_generator.manual_seed(0)  # the same chance for all
+        _learn(tried, lessons)
+    tried.eval()
+    for module in tried.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()  # statistics of so few steps are too young to go by
+    return dice(tried, lessons, classes)
+
+
+def _learn(tried: nn.Module, lessons: Sequence[Example]) -> None:
     optimiser = optimisation.adamw([{"params": list(tried.parameters()), "lr": RATE}])
     total = sum(len(labels) for _, labels in lessons)
     for _ in range(STEPS):
@@ -213,7 +224,6 @@ def trial(decoder: nn.Module, lessons: Sequence[Example], classes: int) -> float
             (loss * len(labels) / total).backward()
         nn.utils.clip_grad_norm_(tried.parameters(), optimisation.CLIP)
         optimiser.step()
-    return dice(tried, lessons, classes)
 
 
 @torch.no_grad()

@@ -1,6 +1,6 @@
 """At what spacing a head learns, and what it takes from a donor."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import product
 from typing import Any
@@ -183,12 +183,19 @@ def adopt(net: MultiHead, head: str, donor: str, spec: ModelSpec) -> None:
         for k, v in source.items()
         if k in target and v.shape == target[k].shape
     }
-    last = [k for k in target if k.startswith("classify.")]
     theirs, ours = spec.heads[donor], spec.heads[head]
-    for key in last:
+    for key in _class_rows(target):
         rows = target[key].clone()
-        for i, name in enumerate(ours):
-            if name in theirs:
-                rows[i] = source[key][theirs.index(name)]
+        first = len(ours) - len(rows)  # 1 where no logit of the background is learned
+        for i, name in enumerate(ours[first:]):
+            if name in theirs[first:]:
+                rows[i] = source[key][theirs.index(name) - first]
         taken[key] = rows
     net.heads[head].load_state_dict({**target, **taken})
+
+
+def _class_rows(names: Iterable[str]) -> list[str]:
+    """Tensors of a head with a row for each class: those of its very last layer."""
+    inside = [name for name in names if name.startswith("classify.")]
+    layers = [name.rpartition(".")[0] for name in inside]
+    return [n for n, at in zip(inside, layers, strict=True) if at == layers[-1]]
