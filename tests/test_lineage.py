@@ -7,6 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from balls import ball, model
 from napari_hydraseg import core
 from napari_hydraseg.core.checkpoint import digest
 from napari_hydraseg.core.lineage import before, family
@@ -79,6 +80,19 @@ def test_what_a_round_taught_stands_with_its_scores(rounds):
         "after": 0.8,
         "created": "2026-11-21",
     }
+
+
+def test_of_several_heads_the_one_that_was_taught_last_is_shown(own_models):
+    made, results = model(), []
+    for head in ("zeta", "alpha"):
+        steps = core.finetune(made, [ball()], head=head, epochs=1, init="random")
+        results.append(core.finish(steps))
+        made = results[-1].candidate
+    core.save_checkpoint(made, own_models / "both.safetensors")
+    (info,) = [info for info in core.list_models() if info.source == "user"]
+    taught = family(info.name, [info])[0].taught
+    assert taught["head"] == "alpha"
+    assert taught["after"] == pytest.approx(results[-1].after["dice"], abs=1e-4)
 
 
 def test_a_damaged_file_has_no_children_and_is_no_fault(rounds):

@@ -166,6 +166,7 @@ def _checkpoint(
         "heads": {**heads, job.head: _entry(job, story, modalities)},
         "recommended": _recommended(job, modalities, tuple(spec.heads)),
         "parent": digest(old.weights),
+        "taught": job.head,
         "created": time.strftime("%Y-%m-%d"),
         "frozen": dict(frozen),
         "held_out": _ledger(job),
