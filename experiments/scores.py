@@ -43,11 +43,16 @@ def main() -> int:
 
 
 def write(model: Path, sets: list[Dataset], split: str) -> int:
-    """Measure a split and put it into the model's card, and the page beside it."""
+    """Measure a split and put it into the model's card, and the page beside it.
+
+    What the sets are called is taken from the configuration.
+    """
     checkpoint = core.load_checkpoint(model)
     heads = {name: dict(entry) for name, entry in checkpoint.card["heads"].items()}
     found = core.finish(_scores.score(checkpoint, sets, split), show)
     for head, entry in heads.items():
+        own = [data.about["data"] for data in sets if head in data.heads]
+        entry["data"] = "; ".join(dict.fromkeys(own))
         known = entry.get("scores", {})
         entry |= _evidence.scored(found[head], split)
         entry["scores"] = known | entry["scores"]

@@ -91,6 +91,15 @@ def test_the_tree_has_a_model_and_a_card_for_each():
     assert all(model.with_suffix(".md").is_file() for model in models)
 
 
+def test_no_card_names_a_folder_of_ours():
+    pages = sorted((ROOT / "weights").glob("*.md"))
+    assert pages
+    for page in pages:
+        lines = page.read_text("utf-8").splitlines()
+        said = [line.removeprefix("* Data: ") for line in lines if "* Data:" in line]
+        assert not [path for path in said if path.startswith(("/", "~", "."))]
+
+
 def test_a_wheel_carries_manifest_weights_and_cards(any_wheel):
     for name, path in bundled().items():
         assert any_wheel.read(name) == path.read_bytes(), name
