@@ -71,6 +71,40 @@ def test_d_on_the_canvas_reaches_the_form(make_napari_viewer, verbs, scan, model
     assert form.annotation.strip.marks == {2: "done"}
 
 
+@pytest.mark.parametrize(
+    ("order", "ndisplay"), [((2, 0, 1), 2), ((1, 0, 2), 2), ((0, 1, 2), 3)]
+)
+def test_d_vouches_for_no_slice_that_is_not_to_be_seen(
+    form, labels, viewer, qtbot, control, order, ndisplay
+):
+    viewer.dims.set_current_step(0, 4)
+    viewer.dims.order, viewer.dims.ndisplay = order, ndisplay
+    strip, hint = control(form, "finetune.ledger"), control(form, "finetune.hint")
+    qtbot.keyClick(form, Qt.Key.Key_D)
+    assert strip.marks == {}
+    assert hint.text() == "Look at the axial slice, then press D again."
+    assert not hint.isHidden()
+    assert view.shows(viewer, "axial")
+    qtbot.keyClick(form, Qt.Key.Key_D)
+    assert strip.marks == {4: "done"}
+    assert hint.isHidden()
+
+
+def test_beside_a_scan_over_time_d_marks_the_slice_that_is_shown(
+    form, labels, opened, viewer, qtbot, control
+):
+    viewer.add_image(np.zeros((3, 6, 20, 24)), scale=(1, *opened.scale), name="dynamic")
+    form.annotation.image.choose(opened)
+    viewer.dims.set_current_step(0, 2)
+    form.annotation.go_to(4)
+    assert viewer.dims.current_step[0] == 2
+    assert form.annotation.shown() == 4
+    viewer.dims.order = (0, 3, 1, 2)
+    qtbot.keyClick(form, Qt.Key.Key_D)
+    qtbot.keyClick(form, Qt.Key.Key_D)
+    assert control(form, "finetune.ledger").marks == {4: "done"}
+
+
 def test_typing_a_name_with_d_and_n_marks_nothing(form, labels, qtbot, control):
     control(form, "finetune.head").setEditText("")
     line = control(form, "finetune.head").lineEdit()

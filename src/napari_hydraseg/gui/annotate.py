@@ -53,6 +53,8 @@ class AnnotateBox(QWidget):
             tip="Slices that differ from what the layer started with count as yours",
         )
         self.ledger = text(name="finetune.slices", label="Annotated slices")
+        self.hint = text(name="finetune.hint", label="Before a slice is marked")
+        self.hint.hide()
         self.strip = named(
             ledger.Ledger(),
             "finetune.ledger",
@@ -113,6 +115,7 @@ class AnnotateBox(QWidget):
                 self.toggle_done,
             )
         )
+        column.addWidget(self.hint)
         column.addWidget(self.strip)
         column.addWidget(self.ledger)
 
@@ -150,6 +153,13 @@ class AnnotateBox(QWidget):
         """Vouch for the slice that is shown, or take that back."""
         labels = self.labels.layer()
         if labels is None:
+            return
+        plane = PLANES[self.axis()]
+        seen = view.shows(self.viewer, plane)
+        self.hint.setText(f"Look at the {plane} slice, then press D again.")
+        self.hint.setVisible(not seen)
+        if not seen:  # nobody can vouch for a slice that is not to be seen
+            self.go_to(self.shown())
             return
         ledger.toggle(labels, self.axis(), self.shown())
         self.ticked.emit(labels)

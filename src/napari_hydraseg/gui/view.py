@@ -23,14 +23,15 @@ def face(viewer: Any, plane: Plane) -> None:
     Parameters
     ----------
     viewer : napari.Viewer
-        The viewer; left alone if it shows other than three axes.
+        The viewer; left alone if it shows flat pictures only.
     plane : {"axial", "coronal", "sagittal"}
         The plane.
     """
-    if viewer.dims.ndim != 3:
+    first = _first_axis(viewer)
+    if first < 0:
         return
-    axis = PLANES.index(plane)
-    order = (axis, *(a for a in range(3) if a != axis))
+    axis = first + PLANES.index(plane)
+    order = (*(a for a in range(first)), axis, *_across(viewer, plane))
     viewer.dims.ndisplay = 2
     if viewer.dims.order != order:
         viewer.dims.order = order
@@ -42,15 +43,26 @@ def face(viewer: Any, plane: Plane) -> None:
 def shows(viewer: Any, plane: Plane) -> bool:
     """Whether the viewer shows slices of a plane."""
     dims = viewer.dims
-    if dims.ndim != 3:
+    if _first_axis(viewer) < 0:
         return True
-    return dims.ndisplay == 2 and dims.order[0] == PLANES.index(plane)
+    return dims.ndisplay == 2 and sorted(dims.order[-2:]) == _across(viewer, plane)
 
 
 def head_up(viewer: Any) -> None:
     """Draw rows upwards where they run towards the head, downwards elsewhere."""
-    rows = viewer.dims.order[-2] - (viewer.dims.ndim - 3)
+    rows = viewer.dims.order[-2] - _first_axis(viewer)
     camera(viewer).orientation2d = ("up" if rows == 0 else "down", "right")
+
+
+def _first_axis(viewer: Any) -> int:
+    """Which axis of the viewer is the first of a scan; those before are time, say."""
+    return int(viewer.dims.ndim) - 3
+
+
+def _across(viewer: Any, plane: Plane) -> list[int]:
+    """Axes of the viewer that lie in a plane."""
+    first = _first_axis(viewer)
+    return [first + a for a in range(3) if a != PLANES.index(plane)]
 
 
 def camera(viewer: Any) -> Any:
@@ -79,25 +91,27 @@ def slice_shown(viewer: Any, axis: int, layer: Any = None) -> int:
     viewer : napari.Viewer
         The viewer.
     axis : int
-        Which axis.
+        Which axis of a scan.
     layer : napari layer, optional
         Whose slices count: other layers may reach farther, or lie elsewhere.
     """
-    if viewer.dims.ndim != 3:
+    first = _first_axis(viewer)
+    if first < 0:
         return 0
     if layer is None or layer.ndim != 3:
-        return int(viewer.dims.current_step[axis])
+        return int(viewer.dims.current_step[first + axis])
     at = round(float(layer.world_to_data(viewer.dims.point)[axis]))
     return min(max(at, 0), int(layer.data.shape[axis]) - 1)
 
 
 def go_to_slice(viewer: Any, axis: int, index: int, layer: Any = None) -> None:
     """Show a slice; of a layer, if it is given, wherever that lies."""
-    if viewer.dims.ndim != 3:
+    first = _first_axis(viewer)
+    if first < 0:
         return
     if layer is None or layer.ndim != 3:
-        viewer.dims.set_current_step(axis, index)
+        viewer.dims.set_current_step(first + axis, index)
         return
     place = [(n - 1) / 2 for n in layer.data.shape]
     place[axis] = index
-    viewer.dims.set_point(axis, float(layer.data_to_world(place)[axis]))
+    viewer.dims.set_point(first + axis, float(layer.data_to_world(place)[axis]))
