@@ -11,7 +11,15 @@ from qtpy.QtWidgets import QApplication
 from napari_hydraseg import core
 from napari_hydraseg.core import drafts
 from napari_hydraseg.core.types import ModelInfo, Segmentation
-from napari_hydraseg.gui import finetune, layers, offer, view, worker
+from napari_hydraseg.gui import (
+    drafting,
+    finetune,
+    layers,
+    nouns,
+    offer,
+    view,
+    worker,
+)
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.library import library
 from napari_hydraseg.gui.segment import SegmentWidget
@@ -116,6 +124,22 @@ def test_of_a_corrected_prediction_only_the_changed_slices_are_learned(
     copy.paint((3, 2, 2), 1)
     qtbot.waitUntil(lambda: "1 (3)" in form.annotation.ledger.text())
     assert prediction.data[3, 2, 2] == 0
+
+
+def test_of_a_copied_file_only_the_changed_slices_are_learned_even_from_a_draft(
+    form, opened, viewer, scan, click, qtbot, own_drafts
+):
+    found = Segmentation((scan.data[0] > 100).astype(np.uint8), scan.affine)
+    view.add(viewer, [layers.labels_layer(found, name="a file's labels")])
+    click(form, "finetune.copy")
+    assert form.annotation.annotated() == []
+    viewer.layers[-1].paint((3, 2, 2), 1)
+    qtbot.waitUntil(lambda: "1 (3)" in form.annotation.ledger.text())
+    form.autosave.save()
+    qtbot.waitUntil(lambda: bool(list(own_drafts.glob("*.npz"))))
+    (path,) = own_drafts.glob("*.npz")
+    again = drafting.restore(viewer, drafts.open_draft(path), path)
+    assert np.flatnonzero(nouns.annotated_slices(again, 0)).tolist() == [3]
 
 
 def test_the_verb_gets_a_snapshot_and_the_annotated_slices(

@@ -143,6 +143,10 @@ class AnnotateBox(QWidget):
             name=f"corrected · {source.name}",
             geometry=nouns.geometry_of(source),
         )
+        began = source.metadata.get("hydraseg", {}).get("segmentation")
+        # what was drawn on empty labels counts in a copy too; all else is no work yet
+        copied = began is None or bool(began.labels.any())
+        made[1]["metadata"]["hydraseg"]["copied"] = copied
         origin.carry(source, made[1]["metadata"])
         self._add(made)
         proposals.carry(source, self.labels.layer())

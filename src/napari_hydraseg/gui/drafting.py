@@ -47,9 +47,9 @@ def snapshot(layer: Any, image: Any = None) -> Draft | None:
     mine = slices or aside
     if not mine or kept.is_settled(layer.metadata, layer.data):
         return None
-    noun = ours.get("segmentation")
-    made = noun is not None and "model" in noun.made_by
-    start = noun.labels if made and noun.labels.shape == painted.labels.shape else None
+    start = proposals.start_of(layer)
+    if start is not None and start.shape != painted.labels.shape:
+        start = None
     return Draft(
         painted,
         start,
@@ -87,6 +87,7 @@ def restore(viewer: Any, draft: Draft, path: Path) -> Any:
     # before the layer is added: forms read this as soon as it is there
     made[1]["metadata"]["hydraseg"] |= {
         "segmentation": replace(draft.painted, labels=start),
+        "copied": draft.start is not None,
         "done": set(draft.done),
         "aside": set(draft.aside),
         "draft": path.name,

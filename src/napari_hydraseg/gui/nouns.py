@@ -215,8 +215,8 @@ def _times(shape: tuple[int, ...]) -> str:
 def annotated_slices(labels: Any, axis: int) -> NDArray[np.bool_]:
     """Which slices a person vouches for.
 
-    A slice counts if it differs from what the layer started with (nothing, or what a
-    model found), or if it was marked as done; not if it was set aside.
+    A slice counts if it differs from what the layer started with (nothing, what a model
+    found, or what was copied), or if it was marked as done; not if it was set aside.
 
     Parameters
     ----------
@@ -232,10 +232,10 @@ def annotated_slices(labels: Any, axis: int) -> NDArray[np.bool_]:
     data = np.asarray(labels.data)
     data = data if data.ndim == 3 else data[None]
     ours = labels.metadata.get("hydraseg", {})
-    noun = ours.get("segmentation")
+    start = proposals.start_of(labels)
     across = tuple(a for a in range(3) if a != axis)
-    if noun is not None and "model" in noun.made_by and noun.labels.shape == data.shape:
-        touched = np.asarray((data != noun.labels).any(axis=across))
+    if start is not None and start.shape == data.shape:
+        touched = np.asarray((data != start).any(axis=across))
     else:
         touched = np.asarray((data != 0).any(axis=across))
     for at in proposals.standing(labels, axis):

@@ -67,6 +67,22 @@ def accept(labels: Any, axis: int) -> list[int]:
     return found
 
 
+def start_of(labels: Any) -> NDArray[Any] | None:
+    """Give what a layer started with, if a model made it or it is a copy; else None.
+
+    Parameters
+    ----------
+    labels : napari.layers.Labels
+        The layer.
+    """
+    ours = labels.metadata.get("hydraseg", {})
+    noun = ours.get("segmentation")
+    if noun is None or not ("model" in noun.made_by or ours.get("copied")):
+        return None
+    start: NDArray[Any] = noun.labels
+    return start
+
+
 def carry(source: Any, copy: Any) -> None:
     """Let a copy of a layer keep what nobody vouches for in the original."""
     copy.metadata.setdefault("hydraseg", {})["proposed"] = _kept(source)
