@@ -531,4 +531,4 @@ def test_news_of_the_library_do_not_reach_a_closed_form(form, viewer, qtbot):
     viewer.window.remove_dock_widget(form)
     form.deleteLater()
     qtbot.wait(50)
-    library.changed.emit("toy")
+    library.changed.emit("toy", None)

@@ -11,6 +11,7 @@ from napari_hydraseg import core
 from napari_hydraseg.core import lineage
 from napari_hydraseg.core.types import ModelInfo
 from napari_hydraseg.gui.finetune import FinetuneWidget
+from napari_hydraseg.gui.library import library
 from napari_hydraseg.gui.segment import SegmentWidget
 
 
@@ -68,6 +69,36 @@ def test_back_chooses_the_version_before_everywhere_and_keeps_the_newer(
     assert segment.model.currentText() == "toy"
     assert found.count() == 2
     assert not control(form, "finetune.rollback").isEnabled()
+
+
+def test_a_model_is_chosen_in_its_own_window_alone(
+    dock, verbs, rounds, click, make_napari_viewer_proxy
+):
+    form, here = dock(FinetuneWidget), dock(SegmentWidget)
+    other = make_napari_viewer_proxy()
+    there = SegmentWidget(other)
+    other.window.add_dock_widget(there)
+    for segment in (here, there):
+        segment.model.setCurrentText("toy+cord")
+        segment.heads.tick(["cord"])
+    open_versions(form, "toy+cord")
+    click(form, "finetune.rollback")
+    assert here.model.currentText() == "toy"
+    assert there.model.currentText() == "toy+cord"
+    assert [form.chosen_heads() for form in (here, there)] == [("cord",)] * 2
+
+
+def test_news_of_other_models_leave_a_form_as_it_is(dock, verbs, rounds):
+    segment = dock(SegmentWidget)
+    segment.model.setCurrentText("toy")
+    segment.heads.tick(["cord"])
+    chosen = []
+    segment.model.chosen.connect(lambda: chosen.append(1))
+    rounds.pop()
+    library.changed.emit("", None)
+    assert segment.model.count() == len(rounds)
+    assert segment.chosen_heads() == ("cord",)
+    assert not chosen
 
 
 def test_a_newer_version_can_be_taken_up_again(dock, verbs, rounds, click, control):

@@ -19,7 +19,7 @@ from napari_hydraseg import core
 from napari_hydraseg.core.errors import HydraSegError, UnknownModel
 from napari_hydraseg.core.types import Modality, ModelInfo
 
-from .library import card_text, library
+from .library import card_text, concerns, library
 from .preferences import use_model_folder
 
 _MARGIN = 8  # pixels that a style sheet takes from the field of a drop-down list
@@ -148,7 +148,7 @@ class ModelBox(_Box):
         super().__init__()
         self._models: list[ModelInfo] = []
         self.problem = ""
-        library.changed.connect(self.refresh)
+        library.changed.connect(self._on_library)
         self.currentIndexChanged.connect(lambda _: self.chosen.emit())
         self.refresh()
 
@@ -170,12 +170,14 @@ class ModelBox(_Box):
             raise UnknownModel("No model is chosen.", "Add one under Models.")
         return str(info.path)
 
+    def _on_library(self, name: str, window: Any) -> None:
+        if isalive(self):
+            self.refresh(name if concerns(self, window) else "")
+
     def refresh(self, choose: str = "") -> None:
         """Read the list of models; choose one by name, else keep the choice."""
-        if not isalive(self):
-            return
         use_model_folder()
-        before = self.info()
+        before, problem = self.info(), self.problem
         wanted = choose or (before.name if before else "")
         try:
             self._models, self.problem = list(core.list_models()), ""
@@ -190,7 +192,13 @@ class ModelBox(_Box):
             self.setItemData(at, tip, Qt.ItemDataRole.ToolTipRole)
         self.setCurrentIndex(names.index(wanted) if wanted in names else 0)
         self.blockSignals(False)
-        self.chosen.emit()
+        if (_about(self.info()), self.problem) != (_about(before), problem):
+            self.chosen.emit()
+
+
+def _about(info: ModelInfo | None) -> tuple[Any, ...]:
+    """What forms show of a model."""
+    return () if info is None else (info.name, info.path, info.heads, info.card)
 
 
 class ModalityBox(_Box):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from qtpy.compat import isalive
 from qtpy.QtCore import Qt
 from qtpy.QtWidgets import (
     QHBoxLayout,
@@ -63,6 +64,7 @@ class History(Fold):
         self._lay_out()
         self.versions.currentRowChanged.connect(lambda _: self._check())
         model.chosen.connect(self.refresh)
+        library.changed.connect(lambda *_: self.refresh())
         self.toggled.connect(lambda _: self.refresh())
         self.refresh()
 
@@ -80,7 +82,7 @@ class History(Fold):
 
     def refresh(self) -> None:
         """Read the versions again; only while they are shown, as files are read."""
-        if not self.isExpanded():
+        if not isalive(self) or not self.isExpanded():
             return
         info = self._model.info()
         models = core.list_models()
@@ -116,12 +118,12 @@ class History(Fold):
         return next((v.parent for v in self._found if v.model.name == name), "")
 
     def _use(self) -> None:
-        library.changed.emit(self._marked())
+        library.tell(self._marked(), self)
 
     def _back(self) -> None:
         info = self._model.info()
         if info is not None:
-            library.changed.emit(self._parent(info.name))
+            library.tell(self._parent(info.name), self)
 
 
 def in_words(version: Version) -> str:

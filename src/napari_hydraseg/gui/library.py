@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from qtpy.QtCore import QObject, Signal
+from qtpy.QtWidgets import QWidget
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Checkpoint, FinetuneResult, ModelInfo
@@ -15,10 +16,33 @@ from napari_hydraseg.core.types import Checkpoint, FinetuneResult, ModelInfo
 class _Library(QObject):
     """Tells every list of models when the user's models change."""
 
-    changed = Signal(str)  # the name of a model to choose, or ""
+    changed = Signal(str, object)  # a model to choose, or "", and in which window
+
+    def tell(self, name: str, widget: QWidget) -> None:
+        """Send news of the models.
+
+        Parameters
+        ----------
+        name : str
+            The model to choose, or "".
+        widget : QWidget
+            Who says so: only lists in the same window choose it.
+        """
+        self.changed.emit(name, _window_of(widget))
 
 
 library = _Library()
+
+
+def concerns(widget: QWidget, window: QWidget | None) -> bool:
+    """Whether a widget is in the window that chooses another model; None: in all."""
+    return window is None or _window_of(widget) is window
+
+
+def _window_of(widget: QWidget) -> QWidget:
+    """Give the window that a widget belongs to, also while its dock floats."""
+    parent = widget.parentWidget()
+    return widget if parent is None else _window_of(parent)
 
 
 def card_text(model: ModelInfo) -> str:

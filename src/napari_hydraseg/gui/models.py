@@ -128,7 +128,7 @@ class ModelsWidget(QWidget):
         )
 
     def _on_added(self, name: str) -> None:
-        library.changed.emit(name)
+        library.tell(name, self)
         self.bar.say(f"Added as {name}.")
 
     def _export(self) -> None:
@@ -158,7 +158,7 @@ class ModelsWidget(QWidget):
         except HydraSegError as error:
             self.bar.complain(error)
             return
-        library.changed.emit("")
+        library.tell("", self)
         self.bar.say(f"Removed {name}.")
 
 

@@ -95,7 +95,7 @@ class Offer(QWidget):
         self._take(None)
         self.answered.emit(True)
         self._bar.say(f"Kept as {name} in your models, and chosen in Segment.")
-        library.changed.emit(name)
+        library.tell(name, self)
 
     def _discard(self) -> None:
         self._take(None)

@@ -8,6 +8,7 @@ from typing import Any
 from weakref import ref
 
 import napari.viewer
+from qtpy.compat import isalive
 from qtpy.QtCore import Signal
 from qtpy.QtWidgets import QFileDialog, QWidget
 
@@ -21,7 +22,7 @@ from .colours import napari_colour
 from .form import button, fill, named, rows, scrolling, table, text, unready
 from .heads import HeadList
 from .jobbar import JobBar, device, open_steps
-from .library import card_text, library
+from .library import card_text, concerns, library
 from .results import Found, layer_steps
 from .scans import volume_steps
 from .soft import SoftBox
@@ -118,8 +119,10 @@ class SegmentWidget(QWidget):
         """Names of the ticked heads."""
         return self.heads.ticked()
 
-    def _on_library(self, name: str) -> None:
+    def _on_library(self, name: str, window: Any) -> None:
         """Tick the heads that only the model which has just come has."""
+        if not isalive(self) or not concerns(self, window):
+            return
         model = self.model.info()
         if not name or model is None or model.name != name:
             return
@@ -147,11 +150,15 @@ class SegmentWidget(QWidget):
 
     def _on_model(self) -> None:
         model = self.model.info()
+        ticked = [h for h in self.chosen_heads() if model and h in model.heads]
         self.heads.show_model(model)
         about = card_text(model) if model is not None else self.model.problem
         self.model.setToolTip(about)
         self.card.setToolTip(about)
-        self._tick_recommended()
+        if ticked:
+            self._tick(ticked)
+        else:
+            self._tick_recommended()
 
     def _tick_recommended(self) -> None:
         """Tick what the model's card recommends for this kind of scan."""
