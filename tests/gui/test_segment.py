@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -86,6 +87,27 @@ def test_a_second_result_hides_the_first(form, opened, viewer, click, finished):
         click(form, "segment.run")
         finished()
     assert [layer.visible for layer in viewer.layers] == [True, False, True]
+
+
+def test_results_of_scans_of_one_name_are_told_apart(
+    form, viewer, scan, click, finished
+):
+    made = [layers.volume_layers(replace(scan), name="T2") for _ in range(2)]
+    scans = [view.add(viewer, one)[0] for one in made]
+    found = []
+    for at in (1, 0, 0, 1):
+        form.image.choose(scans[at])
+        click(form, "segment.run")
+        finished()
+        found.append(viewer.layers[-1])
+        assert found[0].visible == (len(found) < 4)  # of the other patient
+    assert [layer.visible for layer in found] == [False, False, True, True]
+    assert [layer.name for layer in found] == [
+        "heart · T2 [1]",
+        "heart · T2",
+        "heart · T2 (2)",
+        "heart · T2 [1] (2)",
+    ]
 
 
 def test_cancel_leaves_the_layers_and_frees_the_button(

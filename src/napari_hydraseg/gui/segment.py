@@ -267,13 +267,14 @@ class SegmentWidget(QWidget):
                 fill_in(self.table, features, first)
 
     def _put(self, head: str, made: layers.LayerData) -> Any:
-        """Add one labels layer; an earlier result of the same head is hidden."""
-        name = f"{head} · {self._asked.name}"
+        """Add one labels layer; an earlier result of head and scan is hidden."""
         for layer in self.viewer.layers:
-            if layer.name.split(" [")[0] == name:
+            ours = layer.metadata.get("hydraseg", {})
+            if ours.get("result") == head and ours["scan"]() is bare(self._asked):
                 layer.visible = False
-        made[1]["name"] = name
+        made[1]["name"] = view.free_name(self.viewer, f"{head} · {self._asked.name}")
         origin.remember(made[1]["metadata"], self._asked)
+        made[1]["metadata"]["hydraseg"]["result"] = head
         return view.add(self.viewer, [made])[0]
 
     def _save(self) -> None:

@@ -6,6 +6,7 @@ there but warn, so that each is looked up in the new place first.
 
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 from napari_hydraseg.core.types import PLANES, Plane
@@ -15,6 +16,16 @@ def add(viewer: Any, made: list[tuple[Any, dict[str, Any], str]]) -> list[Any]:
     """Add layers that `gui.layers` made; returns them."""
     kinds = {"image": viewer.add_image, "labels": viewer.add_labels}
     return [kinds[kind](data, **attributes) for data, attributes, kind in made]
+
+
+def free_name(viewer: Any, name: str) -> str:
+    """Number a name that a layer has already: "heart · T2 (2)".
+
+    Napari itself would add "[1]", which may as well end the name of a second scan.
+    """
+    taken = {layer.name for layer in viewer.layers}
+    numbered = (f"{name} ({number})" for number in itertools.count(2))
+    return next(one for one in itertools.chain([name], numbered) if one not in taken)
 
 
 def face(viewer: Any, plane: Plane) -> None:
