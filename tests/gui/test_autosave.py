@@ -130,6 +130,44 @@ def test_a_full_disk_is_told_in_the_form_and_nothing_breaks(
     assert control(form, "finetune.run").isEnabled()
 
 
+def test_a_draft_that_could_not_be_written_is_tried_again(
+    form, labels, written, control, qtbot, monkeypatch
+):
+    def full(draft, path):
+        raise core.HydraSegError("The disk is full.", "Free some space.")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(drafts, "save_draft", full)
+        form.autosave.save()
+        words = control(form, "finetune.autosave")
+        qtbot.waitUntil(lambda: "The disk is full." in words.text())
+    form.autosave.save()
+    np.testing.assert_array_equal(written().painted.labels, labels.data)
+
+
+def test_labels_that_cannot_be_kept_do_not_cost_those_that_can(
+    form, labels, written, viewer, control, qtbot
+):
+    odd = viewer.add_labels(np.full(labels.data.shape, -1, np.int16))
+    odd.paint((2, 10, 12), 1)
+    odd.metadata["hydraseg"] = {"done": {1}}
+    form.autosave.keeper.dirty = dict(reversed(form.autosave.keeper.dirty.items()))
+    form.autosave.save()
+    np.testing.assert_array_equal(written().painted.labels, labels.data)
+    assert "Not kept aside" in control(form, "finetune.autosave").text()
+
+
+def test_what_undo_has_taken_back_is_not_offered_again(
+    form, labels, written, click, own_drafts, qtbot
+):
+    form.autosave.save()
+    written()
+    click(form, "finetune.done")
+    labels.undo()
+    form.autosave.save()
+    qtbot.waitUntil(lambda: not list(own_drafts.glob("*.npz")))
+
+
 def test_a_form_that_is_closed_keeps_the_last_strokes(form, labels, viewer, written):
     viewer.window.remove_dock_widget(form)
     form.deleteLater()
@@ -180,6 +218,23 @@ def test_discard_asks_once_more(left, dock, verbs, click, control):
     click(form, "finetune.discard_draft")
     assert not left.exists()
     assert form.recovery.isHidden()
+
+
+def test_what_one_form_restored_another_does_not_discard(
+    left, dock, verbs, viewer, scan, click
+):
+    panel = dock(Panel)
+    panel.open_step("finetune")
+    other = dock(FinetuneWidget)
+    view.add(viewer, layers.volume_layers(scan))
+    click(panel, "finetune.restore")
+    click(other, "finetune.discard_draft")
+    click(other, "finetune.discard_draft")
+    assert left.exists()
+    assert other.recovery.isHidden()
+    count = len(viewer.layers)
+    other.recovery._restore()
+    assert len(viewer.layers) == count
 
 
 def test_a_draft_that_cannot_be_read_stays_and_is_told(

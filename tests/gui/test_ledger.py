@@ -215,6 +215,15 @@ def test_looking_can_be_stopped(form, labels, viewer, click, finished, control):
     assert control(form, "finetune.why").text() == "Stopped looking."
 
 
+def test_a_form_can_be_closed_while_it_looks(form, labels, viewer, finished, qtbot):
+    form.next.go()
+    with qtbot.captureExceptions() as faults:
+        viewer.window.remove_dock_widget(form)
+        form.deleteLater()
+        finished()
+    assert not faults
+
+
 def test_without_a_scan_n_is_disabled_and_says_why(form, control):
     found = control(form, "finetune.next")
     assert not found.isEnabled()

@@ -24,6 +24,7 @@ from .touch import bare, touch_of
 _MILLISECONDS = 60_000
 _DISCARD = "Discard"
 _SURE = "Discard for good?"
+_restored: set[Path] = set()  # drafts that are layers of this session
 
 
 class Keeper:
@@ -45,15 +46,30 @@ class Keeper:
         Raises
         ------
         HydraSegError
-            If the labels of a layer cannot be kept.
+            If the labels of a layer cannot be kept; the others are.
         """
-        futures = []
-        while self.dirty:
-            path, (layer, image) = self.dirty.popitem()
-            draft = drafting.snapshot(layer, image)
-            if draft is not None:
-                futures.append(worker.beside(partial(drafts.save_draft, draft, path)))
+        futures, fault = [], None
+        waiting, self.dirty = self.dirty, {}
+        for path, pair in waiting.items():
+            try:
+                draft = drafting.snapshot(*pair)
+            except HydraSegError as error:
+                fault, self.dirty[path] = error, pair
+                continue
+            if draft is None:  # undo has taken back all that an earlier draft holds
+                worker.beside(partial(drafts.discard_draft, path))
+                continue
+            future = worker.beside(partial(drafts.save_draft, draft, path))
+            future.add_done_callback(partial(self._again, path, pair))
+            futures.append(future)
+        if fault is not None:
+            raise fault
         return futures
+
+    def _again(self, path: Path, pair: tuple[Any, Any], future: Future[object]) -> None:
+        """Try once more the next time what could not be written."""
+        if future.exception() is not None:
+            self.dirty.setdefault(path, pair)
 
     def save_last(self) -> None:
         """Save when nobody can be told of a fault any more."""
@@ -189,7 +205,18 @@ class Recovery(QFrame):
             lines.append(f"and {len(self.found) - 5} more")
         self.words.setText("\n".join(lines))
 
+    def _look_again(self) -> None:
+        """Leave out what is gone, or restored already, by this or another form."""
+        there = {info.path for info in drafts.list_drafts()}
+        self.found = [
+            info
+            for info in self.found
+            if info.path not in _restored
+            and (info.path in there or _is_broken(info.path))
+        ]
+
     def _restore(self) -> None:
+        self._look_again()
         left = []
         for info in self.found:
             try:
@@ -199,6 +226,7 @@ class Recovery(QFrame):
                 left.append(info)
                 self._autosave.told.emit(str(error))
                 continue
+            _restored.add(info.path)
             self._annotation.labels.choose(layer)
             self._autosave.keeper.mark(layer, self._annotation.scan_under(layer))
         self._autosave.save()  # from now on they are this session's
@@ -210,10 +238,20 @@ class Recovery(QFrame):
         if self.discard.text() != _SURE:
             self.discard.setText(_SURE)
             return
+        self._look_again()
         for info in self.found:
             drafts.discard_draft(info.path)
         self.found = []
         self._show()
+
+
+def _is_broken(path: Path) -> bool:
+    """Whether a draft is there but cannot be read."""
+    try:
+        drafts.open_draft(path)
+    except HydraSegError:
+        return path.exists()
+    return False
 
 
 def in_words(info: drafts.DraftInfo) -> str:

@@ -208,7 +208,7 @@ class SoftBox(QWidget):
         self._kept[layer] = replace(soft, threshold=value)
         spared = int(mine.sum())
         self._job.returned.connect(lambda change: self._show(layer, change, spared))
-        self._job.failed.connect(lambda error: self.status.setText(str(error)))
+        self._job.failed.connect(self._on_fault)
         self._job.ended.connect(self._on_end)
         self.destroyed.connect(self._job.cancel)
 
@@ -231,6 +231,10 @@ class SoftBox(QWidget):
         threshold = change.found.made_by["threshold"]
         stay = f" {spared} annotated slices stay as you left them." if spared else ""
         self.status.setText(f"Drawn at {threshold:.2f}.{stay} Ctrl+Z takes it back.")
+
+    def _on_fault(self, error: HydraSegError) -> None:
+        if isalive(self):
+            self.status.setText(str(error))
 
     def _on_end(self) -> None:
         self._job = None

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 from weakref import ref
 
+from qtpy.compat import isalive
 from qtpy.QtCore import QTimer
 from qtpy.QtWidgets import QVBoxLayout, QWidget
 
@@ -125,17 +126,21 @@ class NextSlice(QWidget):
         self._say(f"Looking at all slices once: {progress.done} of {progress.total}")
 
     def _on_look(self, key: tuple[Any, ...], layer: Any, found: SliceLook) -> None:
+        if not isalive(self):
+            return
         # a scan that is gone makes room; its id could otherwise name another layer
         self._looks = {k: v for k, v in self._looks.items() if v[0]() is not None}
         self._looks[key] = (ref(layer), found)
         QTimer.singleShot(0, self._go_on)  # once the job has ended
 
     def _go_on(self) -> None:
-        if self._job is None:
+        if isalive(self) and self._job is None:
             self.go()
 
     def _on_end(self) -> None:
         self._job = None
+        if not isalive(self):
+            return
         self.next.setText(_WORDS)
         self._check()
 
@@ -156,6 +161,8 @@ class NextSlice(QWidget):
         self._say(reason_for(look, best, done))
 
     def _say(self, words: str) -> None:
+        if not isalive(self):
+            return  # a job that is cancelled ends after the form
         self.why.setText(words)
         self.why.setVisible(bool(words))
 
