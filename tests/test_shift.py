@@ -371,6 +371,18 @@ def test_what_is_advised_is_the_default_as_nothing_was_shown_to_beat_it():
         assert "whole encoder frozen" in found["text"]
 
 
+def test_a_new_head_is_to_start_from_the_nearest_if_that_was_looked_for():
+    for verdict, donor in (
+        ("different", "heart"),
+        ("borderline", "heart"),
+        ("similar", "auto"),
+        ("cannot-judge", "auto"),
+    ):
+        found = advise(verdict, head="heart", percentiles=[60, 90, 99], nearest=True)
+        assert (found["donor"], found["depth"]) == (donor, None)
+        assert ("start from heart" in found["text"]) == (donor == "heart")
+
+
 # --- the verb, with made-up features: what a slice's grey values say
 
 
@@ -433,6 +445,11 @@ def test_another_population_differs_and_says_why(encoded):
     other = replace(scan_like(100, level=9.0, modality="US"), affine=np.eye(4) * 5)
     found = finish(shift(other, checkpoint_of("heart")))
     assert found.verdict == "different"
+    assert found.advice["donor"] == "heart"  # the nearest, as none was named
+    assert (
+        finish(shift(other, checkpoint_of("heart"), head="heart")).advice["donor"]
+        == "auto"
+    )
     assert found.p == found.p_floor
     assert found.percentile == 100
     assert found.causes[0]["name"] == "modality"

@@ -226,3 +226,25 @@ def test_the_scan_is_handed_over_whole(
     click(form, "shift.run")
     finished()
     assert asked == [([scan], "heart")]
+
+
+def test_the_nearest_head_can_be_looked_for(
+    form, opened, click, finished, monkeypatch, control
+):
+    asked = []
+
+    def remember(volumes, checkpoint, *, head=None, **_):
+        asked.append(head)
+        yield from ()
+        return replace((yield from play(volumes, checkpoint)), basis={"head": "cord"})
+
+    play = core.shift
+    monkeypatch.setattr(core, "shift", remember)
+    heads = control(form, "shift.head")
+    heads.setCurrentIndex(heads.count() - 1)
+    assert "nearest" in heads.currentText()
+    click(form, "shift.run")
+    finished()
+    assert asked == [None]
+    assert control(form, "shift.verdict").text().startswith(f"{opened.name} · ")
+    assert " · cord\n" in control(form, "shift.verdict").text()

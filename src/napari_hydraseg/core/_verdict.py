@@ -62,7 +62,10 @@ class Case:
 
 @dataclass(frozen=True, eq=False)
 class Comparison:
-    """All scans held against the reference of one head, or against given scans."""
+    """All scans held against the reference of one head, or against given scans.
+
+    `nearest`: the head was not asked for, but found.
+    """
 
     head: str
     reference: Entry
@@ -70,6 +73,7 @@ class Comparison:
     modality: tuple[str, ...]
     cases: Sequence[Case]
     given: bool = False
+    nearest: bool = False
 
     @property
     def score(self) -> float:
@@ -113,6 +117,7 @@ def report(
         advice=advise(
             verdict,
             head=found.head,
+            nearest=found.nearest,
             percentiles=[
                 nan if str(row["depth"]) in flat else row["percentile"]
                 for row in by_depth

@@ -123,7 +123,8 @@ def shift(
             features = yield from encoder.features(scan, empty.head)
             yield encoder.progress(f"comparing {label} with {empty.head}")
             cases.append(Case.of(label, features, empty.reference))
-        compared.append(replace(empty, cases=cases))
+        found_it = head is None and not own
+        compared.append(replace(empty, cases=cases, nearest=found_it))
     nearest = min(compared, key=lambda found: found.score, default=known[0])
     found = report(nearest, scans, checkpoint, seed=seed)
     basis = {**found.basis, "device": device_in_use(device)}

@@ -22,6 +22,8 @@ from .scans import volume_steps
 from .shift_points import Points
 from .words import COLOURS, number, verdict_text
 
+NEAREST = "the nearest (takes longer)"
+
 
 class _Asked(NamedTuple):
     """What is compared: a scan, a model's name, a head; and the axis of slices."""
@@ -72,7 +74,8 @@ class ShiftWidget(QWidget):
             QComboBox(),
             "shift.head",
             label="Head",
-            tip="Which head's training scans are the reference",
+            tip="Which head's training scans are the reference; the nearest is looked "
+            "for among those that the model recommends for the scan",
         )
         self.bar = JobBar(
             "shift", "Compare", tip="Compare the scan with the training scans"
@@ -149,8 +152,11 @@ class ShiftWidget(QWidget):
         before = self.head.currentText()
         heads = list(model.heads) if model is not None else []
         self.head.clear()
-        self.head.addItems(heads)
-        if before in heads:
+        for name in heads:
+            self.head.addItem(name, name)
+        if len(heads) > 1:
+            self.head.addItem(NEAREST, None)
+        if before in (*heads, NEAREST):
             self.head.setCurrentText(before)
         else:
             self._take_recommended()
@@ -192,7 +198,7 @@ class ShiftWidget(QWidget):
         layer = self.image.layer()
         axis = nouns.volume_of(layer, voxels=False).plane_axis
         self._asked = _Asked(*self._chosen(), axis)
-        head, where = self.head.currentText() or None, device()
+        head, where = self.head.currentData(), device()
         return open_steps(
             self.model.path(),
             volume_steps(layer),
@@ -246,7 +252,8 @@ class ShiftWidget(QWidget):
         if self.report is None or self._judged is None:
             return
         of = self._judged
-        about = f"{of.layer.name} · {of.model} · {of.head}"
+        head = self.report.basis.get("head", of.head)
+        about = f"{of.layer.name} · {of.model} · {head}"
         if self._chosen() != of[:3]:
             about = f"Not of what is chosen above, but of {about}"
         self.verdict.setText(f"{about}\n{verdict_text(self.report)}")
