@@ -93,7 +93,7 @@ def test_d_vouches_for_no_slice_that_is_not_to_be_seen(
 def test_beside_a_scan_over_time_d_marks_the_slice_that_is_shown(
     form, labels, opened, viewer, qtbot, control
 ):
-    viewer.add_image(np.zeros((3, 6, 20, 24)), scale=(1, *opened.scale), name="dynamic")
+    viewer.add_image(np.zeros((3, 99, 20, 24)), translate=(0, -40, 0, 0))
     form.annotation.image.choose(opened)
     viewer.dims.set_current_step(0, 2)
     form.annotation.go_to(4)
@@ -101,6 +101,10 @@ def test_beside_a_scan_over_time_d_marks_the_slice_that_is_shown(
     assert form.annotation.shown() == 4
     viewer.dims.order = (0, 3, 1, 2)
     qtbot.keyClick(form, Qt.Key.Key_D)
+    viewer.dims.set_point(1, opened.translate[0] - 20)  # where the scan has no slice
+    qtbot.keyClick(form, Qt.Key.Key_D)
+    assert form.annotation.strip.marks == {}
+    form.annotation.go_to(4)
     qtbot.keyClick(form, Qt.Key.Key_D)
     assert control(form, "finetune.ledger").marks == {4: "done"}
 

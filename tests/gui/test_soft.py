@@ -113,7 +113,7 @@ def test_slices_that_the_user_vouches_for_stay_when_the_threshold_moves(
     share = viewer.layers["probability · cord · s"].data
     control(form, "segment.threshold").setValue(0.25)
     status = control(form, "segment.soft_status")
-    qtbot.waitUntil(lambda: "2 annotated slices stay" in status.text())
+    qtbot.waitUntil(lambda: "but for 2 annotated slices." in status.text())
     finished()
     np.testing.assert_array_equal(found.data[[3, 5]], before[[3, 5]])
     rest = [0, 1, 2, 4]

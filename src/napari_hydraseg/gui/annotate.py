@@ -159,7 +159,7 @@ class AnnotateBox(QWidget):
         if labels is None:
             return
         plane = PLANES[self.axis()]
-        seen = view.shows(self.viewer, plane)
+        seen = view.sees(self.viewer, plane, labels)
         self.hint.setText(f"Look at the {plane} slice, then press D again.")
         self.hint.setVisible(not seen)
         if not seen:  # nobody can vouch for a slice that is not to be seen

@@ -229,8 +229,9 @@ class SoftBox(QWidget):
             if volume is not None and ml is not None:
                 volume.setText(f"{ml:.2f}" if ml == ml else "unknown")
         threshold = change.found.made_by["threshold"]
-        stay = f" {spared} annotated slices stay as you left them." if spared else ""
-        self.status.setText(f"Drawn at {threshold:.2f}.{stay} Ctrl+Z takes it back.")
+        plural = "slice" if spared == 1 else "slices"
+        but = f", but for {spared} annotated {plural}" if spared else ""
+        self.status.setText(f"Drawn at {threshold:.2f}{but}. Ctrl+Z takes it back.")
 
     def _on_fault(self, error: HydraSegError) -> None:
         if isalive(self):

@@ -115,6 +115,17 @@ def slice_shown(viewer: Any, axis: int, layer: Any = None) -> int:
     return min(max(at, 0), int(layer.data.shape[axis]) - 1)
 
 
+def sees(viewer: Any, plane: Plane, layer: Any) -> bool:
+    """Whether the viewer shows a slice of a layer in a plane, and not empty space."""
+    if not shows(viewer, plane):
+        return False
+    if _first_axis(viewer) < 0 or layer.ndim != 3:
+        return True
+    axis = PLANES.index(plane)
+    at = round(float(layer.world_to_data(viewer.dims.point)[axis]))
+    return 0 <= at < int(layer.data.shape[axis])
+
+
 def go_to_slice(viewer: Any, axis: int, index: int, layer: Any = None) -> None:
     """Show a slice; of a layer, if it is given, wherever that lies."""
     first = _first_axis(viewer)
