@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from dataclasses import replace
 
 import numpy as np
@@ -10,7 +11,7 @@ import pytest
 from napari_hydraseg import core
 from napari_hydraseg.core import drafts
 from napari_hydraseg.core.types import Segmentation
-from napari_hydraseg.gui import autosave, layers, view, writers
+from napari_hydraseg.gui import autosave, drafting, layers, view, writers
 from napari_hydraseg.gui.finetune import FinetuneWidget
 from napari_hydraseg.gui.panel import Panel
 
@@ -115,6 +116,52 @@ def test_labels_that_were_saved_as_a_file_need_no_draft(
     labels.paint((3, 10, 12), 1)
     form.autosave.save()
     written()
+
+
+def test_all_voxels_are_looked_at_in_another_thread(
+    form, labels, written, monkeypatch, scan
+):
+    threads = []
+
+    def follow(module, name):
+        real = getattr(module, name)
+
+        def call(*given):
+            threads.append(threading.current_thread())
+            return real(*given)
+
+        monkeypatch.setattr(module, name, call)
+
+    follow(drafting.nouns, "annotated_slices")
+    follow(drafting.kept, "is_settled")
+    follow(drafts, "identity")
+    form.autosave.save()
+    assert written().scan == drafts.identity(scan)
+    assert len(threads) == 4
+    assert threading.main_thread() not in threads[:3]
+
+
+def test_a_lazy_scan_is_not_read_for_a_draft(form, viewer, scan, click, written):
+    import dask
+    import dask.array
+
+    readers = []
+
+    def read(block):
+        readers.append(block)
+        return block
+
+    data = dask.array.from_array(scan.data[0], chunks=(1, -1, -1)).map_blocks(
+        read, dtype=scan.data.dtype, meta=scan.data[0, :0]
+    )
+    with dask.config.set(scheduler="synchronous"):
+        viewer.add_image(data, name="lazy", contrast_limits=(0, 200))
+        click(form, "finetune.new")
+        viewer.layers[-1].paint((2, 10, 12), 1)
+        readers.clear()
+        form.autosave.save()
+        assert written().slices == 1
+    assert not readers
 
 
 def test_a_full_disk_is_told_in_the_form_and_nothing_breaks(

@@ -88,6 +88,14 @@ def test_f72_only_grey_volumes_are_offered_and_lazy_ones_are_read_whole(
     assert viewer.layers[-1].data.shape == data.shape
 
 
+def test_f72_labels_over_time_are_refused_in_words(dock, verbs, viewer, tmp_path):
+    teach = dock(FinetuneWidget)
+    labels = viewer.add_labels(np.ones((3, 6, 20, 24), np.uint8), name="over time")
+    assert teach.annotation.labels.count() == 0
+    with pytest.raises(core.HydraSegError, match="over time has 4 dimensions"):
+        nouns.segmentation_of(labels)
+
+
 def test_f72_a_lazy_scan_is_read_in_the_thread_of_the_job(
     form, viewer, scan, click, finished
 ):

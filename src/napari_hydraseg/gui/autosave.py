@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
@@ -43,6 +44,11 @@ class Keeper:
     def save(self) -> list[Future[object]]:
         """Take snapshots now, and write them beside whatever is running.
 
+        Returns
+        -------
+        list of Future of bool
+            Whether there was anything to keep.
+
         Raises
         ------
         HydraSegError
@@ -52,14 +58,11 @@ class Keeper:
         waiting, self.dirty = self.dirty, {}
         for path, pair in waiting.items():
             try:
-                draft = drafting.snapshot(*pair)
+                make = drafting.prepare(*pair)
             except HydraSegError as error:
                 fault, self.dirty[path] = error, pair
                 continue
-            if draft is None:  # undo has taken back all that an earlier draft holds
-                worker.beside(partial(drafts.discard_draft, path))
-                continue
-            future = worker.beside(partial(drafts.save_draft, draft, path))
+            future = worker.beside(partial(_write, make, path))
             future.add_done_callback(partial(self._again, path, pair))
             futures.append(future)
         if fault is not None:
@@ -131,7 +134,7 @@ class Autosave(QObject):
         error = future.exception()
         if error is not None:
             self.told.emit(f"Not kept aside: {worker.in_plain_words(error)}")
-        else:
+        elif future.result():
             now = time.strftime("%H:%M")
             self.told.emit(f"Kept aside against a crash at {now}; not yet saved.")
 
@@ -243,6 +246,16 @@ class Recovery(QFrame):
             drafts.discard_draft(info.path)
         self.found = []
         self._show()
+
+
+def _write(make: Callable[[], drafts.Draft | None], path: Path) -> bool:
+    """Write a draft, or delete it if undo has taken back all that it holds."""
+    draft = make()
+    if draft is None:
+        drafts.discard_draft(path)
+    else:
+        drafts.save_draft(draft, path)
+    return draft is not None
 
 
 def _is_broken(path: Path) -> bool:

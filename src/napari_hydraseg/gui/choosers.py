@@ -76,7 +76,7 @@ class LayerBox(_Box):
     viewer : napari.Viewer
         The viewer.
     kind : {"image", "labels"}
-        Which layers are offered. Colour pictures never are.
+        Which layers are offered. Colour pictures and labels over time never are.
     follows : bool
         Whether a layer that has just come is chosen.
     """
@@ -106,7 +106,7 @@ class LayerBox(_Box):
         if layer.metadata.get("hydraseg", {}).get("role") == "errors":
             return False  # it shows how two masks differ, and is none
         if self._kind == "labels":
-            return isinstance(layer, napari.layers.Labels)
+            return isinstance(layer, napari.layers.Labels) and layer.ndim in (2, 3)
         return isinstance(layer, napari.layers.Image) and not layer.rgb
 
     def _refresh(self, event: Any = None) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,43 +14,58 @@ import numpy as np
 from napari_hydraseg.core import drafts
 from napari_hydraseg.core.drafts import Draft
 from napari_hydraseg.core.errors import HydraSegError
-from napari_hydraseg.core.types import PLANES, Volume
+from napari_hydraseg.core.types import PLANES, Segmentation, Volume
 
 from . import kept, layers, nouns, origin, proposals, view
 
 
-def snapshot(layer: Any, image: Any = None) -> Draft | None:
-    """Take what is painted on a labels layer; call this in the main thread.
+def prepare(layer: Any, image: Any = None) -> Callable[[], Draft | None]:
+    """Copy what is painted on a labels layer; call this in the main thread.
 
     Parameters
     ----------
     layer : napari.layers.Labels
         The layer.
     image : napari.layers.Image, optional
-        The scan that was painted on.
+        The scan that was painted on; its voxels are not read.
 
     Returns
     -------
-    Draft or None
-        None where nothing is the user's, or where the file that the user saved last
-        holds the same.
+    callable
+        Makes the draft, in any thread: all voxels are looked at for it. It gives None
+        where nothing is the user's, or where the file that the user saved last holds
+        the same.
 
     Raises
     ------
     HydraSegError
         If the values are no label ids.
     """
-    ours = layer.metadata.get("hydraseg", {})
     volume = _scan_of(layer, image)
     painted = nouns.segmentation_of(layer, image if volume is not None else None)
+    ours = dict(layer.metadata.get("hydraseg", {}))
+    still = SimpleNamespace(data=painted.labels, metadata={"hydraseg": ours})
     axis = volume.plane_axis if volume is not None else PLANES.index(painted.plane)
-    slices = int(nouns.annotated_slices(layer, axis).sum())
+    scan = image.metadata.get("hydraseg", {}) if volume is not None else {}
+    return partial(_draft, still, painted, axis, scan)
+
+
+def snapshot(layer: Any, image: Any = None) -> Draft | None:
+    """Make a draft here and now; see `prepare`."""
+    return prepare(layer, image)()
+
+
+def _draft(
+    still: SimpleNamespace, painted: Segmentation, axis: int, scan: dict[str, Any]
+) -> Draft | None:
+    ours = still.metadata["hydraseg"]
+    slices = int(nouns.annotated_slices(still, axis).sum())
     # what a program filled is nobody's yet: a draft says so by setting it aside
-    aside = {*ours.get("aside", ()), *proposals.standing(layer, axis)}
+    aside = {*ours.get("aside", ()), *proposals.standing(still, axis)}
     mine = slices or aside
-    if not mine or kept.is_settled(layer.metadata, layer.data):
+    if not mine or kept.is_settled(still.metadata, still.data):
         return None
-    start = proposals.start_of(layer)
+    start = proposals.start_of(still)
     if start is not None and start.shape != painted.labels.shape:
         start = None
     return Draft(
@@ -55,9 +73,20 @@ def snapshot(layer: Any, image: Any = None) -> Draft | None:
         start,
         frozenset(int(at) for at in ours.get("done", ())),
         frozenset(int(at) for at in aside),
-        drafts.identity(volume) if volume is not None else "",
+        _identity(scan),
         slices,
     )
+
+
+def _identity(scan: dict[str, Any]) -> str:
+    """Name a scan by what its layer knows of it; empty if it is no scan of ours."""
+    volume = scan.get("volume")
+    if volume is None or volume.sha256:
+        return drafts.identity(volume) if volume is not None else ""
+    if scan.get("identity", (None, ""))[0] != id(volume.data):
+        # of all voxels, that is why it is kept
+        scan["identity"] = id(volume.data), drafts.identity(volume)
+    return str(scan["identity"][1])
 
 
 def restore(viewer: Any, draft: Draft, path: Path) -> Any:
@@ -111,6 +140,6 @@ def _scan_of(layer: Any, image: Any) -> Volume | None:
         return None
     try:
         nouns.check_grids(layer, image)
-        return nouns.volume_of(image)
+        return nouns.volume_of(image, voxels=False)
     except HydraSegError:  # then the draft stands for itself
         return None

@@ -139,9 +139,16 @@ def segmentation_of(labels: Any, image: Any = None) -> Segmentation:
         If labels and scan lie on different grids.
     LabelDtype, UnknownLabelId
         If the values are no label ids.
+    WrongInput
+        If the labels have more than 3 dimensions.
     """
-    data = _whole(np.asarray(labels.data[0] if labels.multiscale else labels.data))
-    data = data if data.ndim == 3 else data[None]
+    data = np.asarray(labels.data[0] if labels.multiscale else labels.data)
+    if data.ndim not in (2, 3):
+        raise WrongInput(
+            f"{labels.name} has {data.ndim} dimensions; 2 or 3 are needed.",
+            "Split the layer, or choose another.",
+        )
+    data = _whole(data if data.ndim == 3 else data[None])
     noun = labels.metadata.get("hydraseg", {}).get("segmentation")
     if image is not None:
         volume = volume_of(image, voxels=False)
@@ -289,6 +296,8 @@ def _affine_of(layer: Any) -> NDArray[np.float64]:
 
 def _whole(data: NDArray[Any]) -> NDArray[Any]:
     """Copy as uint8 or uint16."""
+    if data.dtype == np.uint8:
+        return data.copy()  # it need not be looked through
     if data.dtype.kind == "f" and not (np.floor(data) == data).all():
         raise LabelDtype("The labels hold fractions.", "Choose a layer of label ids.")
     low, high = int(data.min(initial=0)), int(data.max(initial=0))
