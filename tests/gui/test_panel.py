@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib import import_module
 from pathlib import Path
 
@@ -20,6 +21,9 @@ from napari_hydraseg.gui.new_layer import new_labels
 from napari_hydraseg.gui.panel import Panel
 
 MANIFEST = Path(napari_hydraseg.__file__).parent / "napari.yaml"
+MENU_PATH = re.compile(
+    r"\*((?:Plugins|Layers|File\s+>\s+(?:Open\s+Sample|New\s+Layer))\s+>[^*]*)\*"
+)
 PROMISED = """
 load.open load.status segment.image segment.model segment.heads segment.run
 segment.cancel segment.progress segment.status finetune.image finetune.labels
@@ -213,6 +217,35 @@ def test_new_labels_without_a_scan_say_what_to_do(viewer):
     new_labels(viewer)
     assert not viewer.layers
     assert "Open a scan first" in notification_manager.records[-1].message
+
+
+def entries(menu, above=""):
+    """List what a menu shows, submenus and what is in them included."""
+    menu.aboutToShow.emit()
+    for action in menu.actions():
+        here = f"{above} > {action.text().replace('&', '')}"
+        yield here
+        if action.menu() is not None:
+            yield from entries(action.menu(), here)
+
+
+def test_the_menu_paths_of_the_guides_are_in_the_window(dock, verbs):
+    window = dock(Panel)
+    while window.parentWidget() is not None:
+        window = window.parentWidget()
+    offered = {
+        entry
+        for menu in window.menuBar().actions()
+        for entry in entries(menu.menu(), menu.text().replace("&", ""))
+    }
+    root = MANIFEST.resolve().parent
+    told = {
+        (path.name, " ".join(words.split()))
+        for path in (root / "README.md", *(root / "docs").glob("*.md"))
+        for words in MENU_PATH.findall(path.read_text(encoding="utf-8"))
+    }
+    assert len({words for _, words in told}) >= 5
+    assert not {(name, words) for name, words in told if words not in offered}
 
 
 def test_the_menus_offer_what_belongs_there():
