@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from napari_hydraseg import core
 from napari_hydraseg.core.types import Segmentation
-from napari_hydraseg.gui import layers, view
+from napari_hydraseg.gui import layers, origin, view
 from napari_hydraseg.gui.evaluate import EvaluateWidget
+from napari_hydraseg.gui.judging import scan_under
 from napari_hydraseg.gui.series import Cases
 
 NAMES = {1: "wall", 2: "blood"}
@@ -126,6 +128,14 @@ def test_a_report_shows_the_worst_slice_of_each_structure(
     assert "wall, worst slice (2): " in page
     assert page.count("data:image/png") == 2
     assert "s.nii.gz" not in page
+
+
+def test_a_report_shows_the_scan_that_a_mask_is_of(compared, viewer, scan):
+    other = replace(scan, data=scan.data + 1000, source="other.nii.gz")
+    (image,) = view.add(viewer, layers.volume_layers(other))
+    assert scan_under(viewer, compared._pair) is not image.data
+    origin.remember(viewer.layers["f"].metadata, image)
+    assert scan_under(viewer, compared._pair) is image.data
 
 
 def test_several_scans_give_a_mean_with_its_interval(

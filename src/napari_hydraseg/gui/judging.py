@@ -12,6 +12,8 @@ import numpy as np
 from napari_hydraseg import core
 from napari_hydraseg.core.types import PLANES, Progress, Segmentation, Steps
 
+from . import origin
+
 
 @dataclass(frozen=True, eq=False)
 class Pair:
@@ -137,10 +139,12 @@ def scan_under(viewer: Any, pair: Pair) -> Any:
     Returns
     -------
     ndarray, shape (z, y, x), or None
-        Voxels of the lowest image layer with the masks' shape.
+        Voxels of the scan that the masks are known to be of, else of the lowest image
+        layer with their shape.
     """
     shape = pair.candidate.labels.shape
-    for layer in viewer.layers:
+    known = [origin.scan_of(labels, viewer.layers) for labels in pair.layers]
+    for layer in (*(one for one in known if one is not None), *viewer.layers):
         grey = isinstance(layer, napari.layers.Image) and not layer.rgb
         if grey and not layer.multiscale:
             data = layer.data if layer.ndim == 3 else layer.data[None]
