@@ -2,7 +2,15 @@
 
 import numpy as np
 
-from napari_hydraseg.core import Checkpoint, ModelSpec, Segmentation, Volume, build
+from napari_hydraseg.core import (
+    Checkpoint,
+    ModelSpec,
+    Segmentation,
+    Volume,
+    build,
+    finish,
+)
+from napari_hydraseg.core._begin import job_steps
 from napari_hydraseg.core.networks import module_of, weights_of
 
 RULE = {"kind": "zscore", "low": 0.5, "high": 99.5}
@@ -36,3 +44,8 @@ def ball(seed=0, shape=(8, 16, 16), classes=1, channels=1):
     names = ("T1", "T2")[:channels] if channels > 1 else ("image",)
     volume = Volume(data.astype(np.float32), affine, names, modality="MR")
     return volume, Segmentation(labels, affine, names={1: "ball"})
+
+
+def make_job(*args, **options):
+    """Prepare a run; see `core._begin.job_steps`."""
+    return finish(job_steps(*args, **options))

@@ -8,9 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from balls import ball, model
+from balls import ball, make_job, model
 from napari_hydraseg.core import _donors, _heads, build, finish
-from napari_hydraseg.core._begin import make_job
 from napari_hydraseg.core._donors import Rank, dice, start, trial
 from napari_hydraseg.core.errors import UnknownModel
 from napari_hydraseg.core.losses import IGNORE

@@ -13,13 +13,13 @@ from ._job import Job, Mode, Pair, modality_of
 from .errors import EmptyAnnotation, WrongInput
 from .losses import IGNORE
 from .networks import MultiHead
-from .types import Checkpoint, ModelSpec
+from .types import Checkpoint, ModelSpec, Progress, Steps
 
 PATCH = 256  # pixels; slices up to this size are learned whole
 MOMENTUM = 0.1  # of batch norms that start at random: a short run must reach its mean
 
 
-def make_job(
+def job_steps(
     checkpoint: Checkpoint,
     pairs: Sequence[Pair],
     *,
@@ -30,27 +30,30 @@ def make_job(
     hold_out: bool,
     seed: int,
     device: str,
-) -> Job:
+) -> Steps[Job]:
     """Check and prepare everything that a run needs; see `core.finetune`."""
     if not pairs:
         raise EmptyAnnotation("No annotated scan was given.", "Paint a few slices.")
     pairs = [(volume, _heads.check(volume, found)) for volume, found in pairs]
     spec, classes = _spec(checkpoint, pairs, head, class_names)
-    cases = tuple(
-        training.prepare(
-            volume,
-            segmentation,
-            spec,
-            head=head,
-            modality=modality_of(volume, checkpoint, head),
-            classes=own,
+    cases = []
+    for (volume, segmentation), own in zip(pairs, classes, strict=True):
+        yield Progress(0, 1, "preparing the scans")  # so that a cancel is heard
+        cases.append(
+            training.prepare(
+                volume,
+                segmentation,
+                spec,
+                head=head,
+                modality=modality_of(volume, checkpoint, head),
+                classes=own,
+            )
         )
-        for (volume, segmentation), own in zip(pairs, classes, strict=True)
-    )
     truths = tuple(
         training.class_slices(segmentation, volume, own)
         for (volume, segmentation), own in zip(pairs, classes, strict=True)
     )
+    yield Progress(0, 1, "preparing the model")
     where = _choice.device_of(device)
     net = _network(checkpoint, spec, mode, seed).to(where)
     levels = len(net.encoder.levels())
@@ -63,7 +66,7 @@ def make_job(
         mode=mode,
         classes=classes,
         pairs=tuple(pairs),
-        cases=cases,
+        cases=tuple(cases),
         truths=truths,
         lessons=(),
         split=_split(checkpoint, pairs, truths, hold_out=hold_out),

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import torch
 
 from . import _candidate, _donors, _saved, _source, networks
-from ._begin import make_job
+from ._begin import job_steps
 from ._exam import Counts, Exam, score
 from ._job import Job, Mode
 from ._teach import RATE, TRIAL_SHARE, Clock, Run, teach
@@ -123,8 +123,10 @@ def finetune(
     SaveError
         If `state` cannot be written at the beginning.
     """
+    if state is not None:
+        ensure_writable(Path(state), overwrite=True)
     clock = Clock(minutes, epochs)
-    job = make_job(
+    job = yield from job_steps(
         checkpoint,
         cases,
         head=head,
@@ -170,8 +172,6 @@ class _Book:
 
     def __init__(self, run: Run, path: Path | None, options: dict[str, Any]) -> None:
         self.run, self.path = run, path
-        if path is not None:
-            ensure_writable(path, overwrite=True)
         self.known = _saved.fields(run.job, options)
         self.begun: dict[str, Any] = {}
 

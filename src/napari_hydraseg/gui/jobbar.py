@@ -291,5 +291,6 @@ def open_steps(
     yield Progress(0, 1, "opening the model")
     load_torch()
     checkpoint = core.get_model(name)
+    yield Progress(0, 1, "opening the scan")  # so that a cancel is heard in between
     volume = yield from scan
     return (yield from verb(checkpoint, volume))
