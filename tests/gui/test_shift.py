@@ -229,7 +229,7 @@ def test_the_scan_is_handed_over_whole(
 
 
 def test_the_nearest_head_can_be_looked_for(
-    form, opened, click, finished, monkeypatch, control
+    form, opened, viewer, scan, click, finished, monkeypatch, control
 ):
     asked = []
 
@@ -248,3 +248,5 @@ def test_the_nearest_head_can_be_looked_for(
     assert asked == [None]
     assert control(form, "shift.verdict").text().startswith(f"{opened.name} · ")
     assert " · cord\n" in control(form, "shift.verdict").text()
+    view.add(viewer, layers.volume_layers(lower(scan)))
+    assert "nearest" in heads.currentText()  # of the next scan, too

@@ -191,7 +191,7 @@ class ShiftWidget(QWidget):
             return
         self._suited = asked
         wanted = model.card.get("recommended", {}).get(modality, ())
-        if wanted and self.head.currentText() not in wanted:
+        if wanted and self.head.currentText() not in (*wanted, NEAREST):
             self.head.setCurrentText(wanted[0])
 
     def _gather(self) -> Steps[ShiftReport]:
