@@ -70,14 +70,14 @@ class Case:
 
 CASES = {
     "cine to bSSFP": Case(
-        "cardiac_mr_mscmr", "MR", HEART, learn=("train",), test=("val", "test")
+        "cardiac_mr_mscmr", "MR", HEART, learn=("train",), test=("val",)
     ),
     "cord": Case(
         "spinal_cord_gm",
         "MR",
         {1: "white matter", 2: "grey matter"},
         learn=("train",),
-        test=("val", "test"),
+        test=("val",),
     ),
     "fetal head": Case(
         "fetal_head_us", "US", {1: "head"}, learn=("train",), test=("val",)
